@@ -1,0 +1,283 @@
+// Package secretstore keeps apps and connections in AWS Secrets Manager. It is
+// the [entra.Store] of both functions.
+//
+// What is known of an app or a connection, other than its credential or token,
+// rides in the secret's Description, written by the same UpdateSecret call that
+// writes the value. So ListSecrets is all that a sweep reads, a refresh is one
+// write, and the console shows each connection's health.
+package secretstore
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager/types"
+	"golang.org/x/time/rate"
+
+	"entra-connector/pkg/entra"
+)
+
+// recoveryDays is how long a deleted secret can be restored.
+const recoveryDays = 30
+
+// Config configures a [Store].
+type Config struct {
+	Prefix          string  // first part of every secret's name
+	WritesPerSecond float64 // ceiling on writes; 0 is none
+}
+
+// Store implements [entra.Store]. It is safe for concurrent use.
+type Store struct {
+	client *secretsmanager.Client
+	prefix string
+	writes *rate.Limiter
+}
+
+var _ entra.Store = (*Store)(nil)
+
+// New returns a Store below cfg.Prefix.
+func New(client *secretsmanager.Client, cfg Config) *Store {
+	limit := rate.Inf
+	if cfg.WritesPerSecond > 0 {
+		limit = rate.Limit(cfg.WritesPerSecond)
+	}
+	return &Store{client: client, prefix: cfg.Prefix, writes: rate.NewLimiter(limit, 1)}
+}
+
+func (s *Store) appsPrefix() string         { return s.prefix + "/apps/" }
+func (s *Store) connectionsPrefix() string  { return s.prefix + "/connections/" }
+func (s *Store) appName(name string) string { return s.appsPrefix() + name }
+func (s *Store) connectionName(ref entra.ConnectionRef) string {
+	return s.connectionsPrefix() + ref.String()
+}
+
+// App returns an app with its credential.
+func (s *Store) App(ctx context.Context, name string) (entra.App, error) {
+	out, err := s.client.GetSecretValue(ctx, &secretsmanager.GetSecretValueInput{SecretId: aws.String(s.appName(name))})
+	if err != nil {
+		return entra.App{}, storeError(ctx, "reading app", err)
+	}
+	return decodeApp(name, aws.ToString(out.SecretString))
+}
+
+// DescribeApp returns an app without its credential.
+func (s *Store) DescribeApp(ctx context.Context, name string) (entra.App, error) {
+	out, err := s.describe(ctx, s.appName(name))
+	if err != nil {
+		return entra.App{}, err
+	}
+	return describedApp(name, aws.ToString(out.Description)), nil
+}
+
+// Apps returns every app without its credential.
+func (s *Store) Apps(ctx context.Context) ([]entra.App, error) {
+	var apps []entra.App
+	for cursor := ""; ; {
+		page, next, err := s.list(ctx, s.appsPrefix(), entra.PageLimit, cursor)
+		if err != nil {
+			return nil, err
+		}
+		for _, entry := range page {
+			apps = append(apps, describedApp(aws.ToString(entry.Name)[len(s.appsPrefix()):], aws.ToString(entry.Description)))
+		}
+		if next == "" {
+			return apps, nil
+		}
+		cursor = next
+	}
+}
+
+// CreateApp stores a new app.
+func (s *Store) CreateApp(ctx context.Context, app entra.App) error {
+	_, err := s.create(ctx, s.appName(app.Name), encodeApp(app), describeApp(app))
+	return err
+}
+
+// UpdateApp replaces an app.
+func (s *Store) UpdateApp(ctx context.Context, app entra.App) error {
+	return s.update(ctx, s.appName(app.Name), aws.String(encodeApp(app)), describeApp(app))
+}
+
+// DeleteApp deletes an app with a recovery window. Its credential is cleared
+// first, since reading an app's value shows nothing of the mark that delete sets.
+func (s *Store) DeleteApp(ctx context.Context, name string) error {
+	return s.delete(ctx, s.appName(name), aws.String(noApp))
+}
+
+// Connection returns one connection.
+func (s *Store) Connection(ctx context.Context, ref entra.ConnectionRef) (entra.Connection, error) {
+	out, err := s.describe(ctx, s.connectionName(ref))
+	if err != nil {
+		return entra.Connection{}, err
+	}
+	return decodeConnection(ref, out.Name, out.ARN, out.Description), nil
+}
+
+// Connections returns a page of connections from ListSecrets, which may be five
+// minutes behind.
+func (s *Store) Connections(ctx context.Context, app string, limit int, cursor string) ([]entra.Connection, string, error) {
+	prefix := s.connectionsPrefix()
+	if app != "" {
+		prefix += app + "/"
+	}
+	page, next, err := s.list(ctx, prefix, limit, cursor)
+	if err != nil {
+		return nil, "", err
+	}
+	connections := make([]entra.Connection, 0, len(page))
+	for _, entry := range page {
+		// A secret that merely lies below the prefix is not a connection.
+		ref, err := entra.ParseConnectionRef(aws.ToString(entry.Name)[len(s.connectionsPrefix()):])
+		if err == nil {
+			connections = append(connections, decodeConnection(ref, entry.Name, entry.ARN, entry.Description))
+		}
+	}
+	return connections, next, nil
+}
+
+// CreateConnection stores a new connection with its first token.
+func (s *Store) CreateConnection(ctx context.Context, c entra.Connection, token entra.Token) (entra.Connection, error) {
+	c.SecretName = s.connectionName(c.ConnectionRef)
+	arn, err := s.create(ctx, c.SecretName, encodeToken(token), encodeConnection(c))
+	c.SecretARN = arn
+	return c, err
+}
+
+// SaveToken stores a token and what it says of the connection in one write.
+func (s *Store) SaveToken(ctx context.Context, c entra.Connection, token entra.Token) error {
+	return s.update(ctx, s.connectionName(c.ConnectionRef), aws.String(encodeToken(token)), encodeConnection(c))
+}
+
+// SaveFailure records a failure in the Description, which makes no new version
+// of the secret.
+func (s *Store) SaveFailure(ctx context.Context, c entra.Connection) error {
+	return s.update(ctx, s.connectionName(c.ConnectionRef), nil, encodeConnection(c))
+}
+
+// DeleteConnection deletes a connection with a recovery window.
+func (s *Store) DeleteConnection(ctx context.Context, ref entra.ConnectionRef) error {
+	return s.delete(ctx, s.connectionName(ref), nil)
+}
+
+// describe fails with ErrNotFound for a secret that has been deleted, which
+// Secrets Manager goes on describing until the recovery window ends.
+func (s *Store) describe(ctx context.Context, name string) (*secretsmanager.DescribeSecretOutput, error) {
+	out, err := s.client.DescribeSecret(ctx, &secretsmanager.DescribeSecretInput{SecretId: aws.String(name)})
+	switch {
+	case err != nil:
+		return nil, storeError(ctx, "describing secret", err)
+	case out.DeletedDate != nil, isTombstone(out.Description):
+		return nil, entra.ErrNotFound
+	}
+	return out, nil
+}
+
+// list returns a page of the live secrets below prefix, and the next cursor.
+func (s *Store) list(ctx context.Context, prefix string, limit int, cursor string) ([]types.SecretListEntry, string, error) {
+	in := &secretsmanager.ListSecretsInput{
+		Filters:    []types.Filter{{Key: types.FilterNameStringTypeName, Values: []string{prefix}}},
+		MaxResults: aws.Int32(int32(limit)),
+		SortBy:     types.SortByTypeName,
+		SortOrder:  types.SortOrderTypeAsc,
+	}
+	if cursor != "" {
+		token, err := base64.RawURLEncoding.DecodeString(cursor)
+		if err != nil {
+			return nil, "", errCursor
+		}
+		in.NextToken = aws.String(string(token))
+	}
+	out, err := s.client.ListSecrets(ctx, in)
+	if err != nil {
+		return nil, "", storeError(ctx, "listing secrets", err)
+	}
+	var live []types.SecretListEntry
+	for _, entry := range out.SecretList {
+		if strings.HasPrefix(aws.ToString(entry.Name), prefix) && entry.DeletedDate == nil && !isTombstone(entry.Description) {
+			live = append(live, entry)
+		}
+	}
+	return live, base64.RawURLEncoding.EncodeToString([]byte(aws.ToString(out.NextToken))), nil
+}
+
+// create stores a new secret and returns its ARN. A name that was deleted and
+// can still be restored is restored, and then holds the new value alone.
+func (s *Store) create(ctx context.Context, name, value, description string) (string, error) {
+	if err := s.wait(ctx); err != nil {
+		return "", err
+	}
+	out, err := s.client.CreateSecret(ctx, &secretsmanager.CreateSecretInput{
+		Name: aws.String(name), SecretString: aws.String(value), Description: aws.String(description),
+	})
+	if err == nil {
+		return aws.ToString(out.ARN), nil
+	}
+	// AWS answers InvalidRequestException where the name is pending deletion;
+	// emulators answer ResourceExistsException.
+	var exists *types.ResourceExistsException
+	var invalid *types.InvalidRequestException
+	if !errors.As(err, &exists) && !errors.As(err, &invalid) {
+		return "", storeError(ctx, "creating secret", err)
+	}
+	found, describeErr := s.client.DescribeSecret(ctx, &secretsmanager.DescribeSecretInput{SecretId: aws.String(name)})
+	if describeErr != nil {
+		return "", storeError(ctx, "describing secret", describeErr)
+	}
+	switch {
+	case found.DeletedDate != nil:
+		if err := s.wait(ctx); err != nil {
+			return "", err
+		}
+		if _, err := s.client.RestoreSecret(ctx, &secretsmanager.RestoreSecretInput{SecretId: aws.String(name)}); err != nil {
+			return "", storeError(ctx, "restoring secret", err)
+		}
+	case !isTombstone(found.Description):
+		return "", entra.ErrExists
+	}
+	return aws.ToString(found.ARN), s.update(ctx, name, aws.String(value), description)
+}
+
+// update writes a description, and a value where there is one. UpdateSecret
+// answers ResourceExistsException when the SDK's own retry finds that the first
+// try has landed after all: that is a success.
+func (s *Store) update(ctx context.Context, name string, value *string, description string) error {
+	if err := s.wait(ctx); err != nil {
+		return err
+	}
+	_, err := s.client.UpdateSecret(ctx, &secretsmanager.UpdateSecretInput{
+		SecretId: aws.String(name), SecretString: value, Description: aws.String(description),
+	})
+	var landed *types.ResourceExistsException
+	if errors.As(err, &landed) {
+		return nil
+	}
+	return storeError(ctx, "updating secret", err)
+}
+
+// delete marks the secret before it deletes it. Between a later restore and the
+// write that follows it the secret is live with its old state, and the mark is
+// what keeps an interrupted restore from passing for what was deleted.
+func (s *Store) delete(ctx context.Context, name string, value *string) error {
+	if err := s.update(ctx, name, value, tombstone); err != nil {
+		return err
+	}
+	if err := s.wait(ctx); err != nil {
+		return err
+	}
+	_, err := s.client.DeleteSecret(ctx, &secretsmanager.DeleteSecretInput{
+		SecretId: aws.String(name), RecoveryWindowInDays: aws.Int64(recoveryDays),
+	})
+	return storeError(ctx, "deleting secret", err)
+}
+
+func (s *Store) wait(ctx context.Context) error {
+	if err := s.writes.Wait(ctx); err != nil {
+		// The limiter refuses at once a wait that the deadline does not allow.
+		return context.DeadlineExceeded
+	}
+	return nil
+}

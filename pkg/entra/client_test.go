@@ -1,0 +1,240 @@
+package entra_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"entra-connector/pkg/entra"
+	"entra-connector/pkg/entra/entratest"
+)
+
+func TestTokenValues(t *testing.T) {
+	w := newWorld(t)
+	token, err := w.client.Token(t.Context(), w.app(), tenantA)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]string{
+		"PAN_SEC_MICROSOFT_ENTRA_TOKEN_TYPE":     "Bearer",
+		"PAN_SEC_MICROSOFT_ENTRA_EXPIRES_AT":     strconv.FormatInt(start.Unix()+3599, 10),
+		"PAN_SEC_MICROSOFT_ENTRA_EXPIRES_IN":     "3599",
+		"PAN_SEC_MICROSOFT_ENTRA_EXT_EXPIRES_IN": "3599",
+		"PAN_SEC_MICROSOFT_ENTRA_ACCESS_TOKEN":   w.entra.Tokens()[0],
+		"PAN_SEC_MICROSOFT_ENTRA_TENANT_ID":      tenantA,
+	}
+	got := token.Values()
+	if len(got) != len(want) {
+		t.Errorf("there are %d values, want %d", len(got), len(want))
+	}
+	for key := range want {
+		if got[key] != want[key] {
+			t.Errorf("%s = %q, want %q", key, got[key], want[key])
+		}
+	}
+}
+
+// The expiry is counted from when the request was sent, however long the answer took.
+func TestExpiryCountsFromTheRequest(t *testing.T) {
+	w := newWorld(t)
+	slow := entra.NewClient(entra.ClientConfig{
+		Authority: w.entra.URL(),
+		Now:       w.clock.Now,
+		Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+			w.clock.advance(9 * time.Second)
+			return http.DefaultTransport.RoundTrip(r)
+		}),
+	})
+	token, err := slow.Token(t.Context(), w.app(), tenantA)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := start.Add(3599 * time.Second); !token.ExpiresAt().Equal(want) {
+		t.Errorf("expires at %v, want %v", token.ExpiresAt(), want)
+	}
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+func TestTokenResponseForms(t *testing.T) {
+	tests := []struct {
+		name         string
+		response     entratest.Response
+		expires, ext string // empty: not a token response
+	}{
+		{"numbers as strings", entratest.StringNumbers(), "3599", "3599"},
+		{"no ext_expires_in", entratest.NoExt(), "3599", "3599"},
+		{"ten minutes", entratest.Lifetime(600), "600", "600"},
+		{"a day", entratest.Lifetime(86400), "86400", "86400"},
+		{"other ext_expires_in", entratest.Raw(200, "application/json", `{"token_type":"bearer","expires_in":3599,"ext_expires_in":7200,"access_token":"t"}`), "3599", "7200"},
+		{"odd ext_expires_in", entratest.Raw(200, "application/json", `{"token_type":"Bearer","expires_in":3599,"ext_expires_in":{},"access_token":"t"}`), "3599", "3599"},
+		{"no expires_in", entratest.NoExpiresIn(), "", ""},
+		{"no life", entratest.Lifetime(0), "", ""},
+		{"negative life", entratest.Lifetime(-1), "", ""},
+		{"other token type", entratest.Raw(200, "application/json", `{"token_type":"pop","expires_in":3599,"access_token":"t"}`), "", ""},
+		{"no token", entratest.Raw(200, "application/json", `{"token_type":"Bearer","expires_in":3599}`), "", ""},
+		{"token in a form", entratest.Raw(200, "text/plain", `token_type=Bearer&expires_in=3599&access_token=t`), "", ""},
+		{"web page", entratest.HTML(200), "", ""},
+		{"truncated", entratest.Truncated(), "", ""},
+		{"over 1 MiB", entratest.HugeBody(), "", ""},
+	}
+	w := newWorld(t)
+	for _, tt := range tests {
+		w.entra.Fail(entratest.Fault{Times: 1, Response: tt.response})
+		token, err := w.client.Token(t.Context(), w.app(), tenantA)
+		if tt.expires == "" {
+			if e := asEntraError(t, err); e.Class != entra.Malformed {
+				t.Errorf("%s: class %d, want Malformed", tt.name, e.Class)
+			}
+			continue
+		}
+		if err != nil {
+			t.Errorf("%s: %v", tt.name, err)
+			continue
+		}
+		values := token.Values()
+		if values[entra.KeyExpiresIn] != tt.expires || values[entra.KeyExtExpiresIn] != tt.ext || values[entra.KeyTokenType] != "Bearer" {
+			t.Errorf("%s: values %s/%s/%s, want %s/%s/Bearer", tt.name,
+				values[entra.KeyExpiresIn], values[entra.KeyExtExpiresIn], values[entra.KeyTokenType], tt.expires, tt.ext)
+		}
+	}
+}
+
+// What goes wrong lands in its class, after one request, and shows nothing of
+// the answer or of the credential.
+func TestFailures(t *testing.T) {
+	elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		t.Error("a redirect was followed")
+	}))
+	defer elsewhere.Close()
+	tests := []struct {
+		name     string
+		response entratest.Response
+		class    entra.Class
+		code     string
+		wait     time.Duration
+	}{
+		{"throttled", entratest.Throttled("60"), entra.Throttled, "throttled", time.Minute},
+		{"throttled until a date", entratest.Throttled(start.Add(90 * time.Second).Format(http.TimeFormat)), entra.Throttled, "throttled", 90 * time.Second},
+		{"throttled until a date gone by", entratest.Throttled(start.Add(-time.Hour).Format(http.TimeFormat)), entra.Throttled, "throttled", 0},
+		{"throttled for years", entratest.Throttled("999999999"), entra.Throttled, "throttled", 6 * time.Hour},
+		{"throttled by nonsense", entratest.Throttled("soon"), entra.Throttled, "throttled", 0},
+		{"throttled by less than nothing", entratest.Throttled("-5"), entra.Throttled, "throttled", 0},
+		{"unavailable", entratest.Unavailable("120"), entra.Unavailable, "unavailable", 2 * time.Minute},
+		{"bad gateway", entratest.HTML(502), entra.Unavailable, "unavailable", 0},
+		{"timed out at a proxy", entratest.HTML(408), entra.Unavailable, "unavailable", 0},
+		{"unavailable in OAuth's words", entratest.Raw(400, "application/json", `{"error":"temporarily_unavailable"}`), entra.Unavailable, "temporarily_unavailable", 0},
+		{"passing code on 400", entratest.Refused(90033), entra.Unavailable, "AADSTS90033", 0},
+		{"connection closed", entratest.Drop(), entra.Unavailable, "unavailable", 0},
+		{"refused", entratest.Refused(7000222), entra.Refused, "AADSTS7000222", 0},
+		{"refused under status 200", entratest.OKWithError(7000222), entra.Refused, "AADSTS7000222", 0},
+		{"refused without codes", entratest.Raw(401, "application/json", `{"error":"invalid_client","error_description":"AADSTS7000222: expired"}`), entra.Refused, "AADSTS7000222", 0},
+		{"refused without any code", entratest.Raw(401, "application/json", `{"error":"invalid_client"}`), entra.Refused, "invalid_client", 0},
+		{"unknown error", entratest.Raw(400, "application/json", `{"error":"something_new"}`), entra.Refused, "something_new", 0},
+		{"error that is no word", entratest.Raw(400, "application/json", `{"error":"<script>"}`), entra.Malformed, "invalid_response", 0},
+		{"proxy that wants a login", entratest.HTML(407), entra.Malformed, "invalid_response", 0},
+		{"proxy that echoes the form", entratest.EchoForm(403), entra.Malformed, "invalid_response", 0},
+		{"gateway that echoes the form", entratest.EchoForm(502), entra.Unavailable, "unavailable", 0},
+		{"redirect", entratest.Redirect(elsewhere.URL), entra.Malformed, "invalid_response", 0},
+	}
+	w := newWorld(t)
+	for _, tt := range tests {
+		w.entra.ResetRequests()
+		w.entra.Fail(entratest.Fault{Times: 1, Response: tt.response})
+		_, err := w.client.Token(t.Context(), w.app(), tenantA)
+		e := asEntraError(t, err)
+		if e.Class != tt.class || e.Code != tt.code || e.RetryAfter != tt.wait {
+			t.Errorf("%s: class %d, code %s, retry after %v, want %d, %s, %v", tt.name, e.Class, e.Code, e.RetryAfter, tt.class, tt.code, tt.wait)
+		}
+		if n := len(w.entra.Requests()); n != 1 {
+			t.Errorf("%s: %d requests, want 1", tt.name, n)
+		}
+		shown, _ := json.Marshal(e)
+		if text := fmt.Sprintf("%+v %#v %s", e, e, shown); strings.Contains(text, canary) || strings.Contains(text, "html") {
+			t.Errorf("%s: the error shows what was sent or answered: %s", tt.name, text)
+		}
+		if e.Title() == "" || e.Action() == "" {
+			t.Errorf("%s: no title or action", tt.name)
+		}
+	}
+}
+
+// Microsoft's support finds a request by the ID that the client gave it.
+func TestCorrelationID(t *testing.T) {
+	w := newWorld(t)
+	w.entra.Fail(entratest.Fault{Times: 1, Response: entratest.Refused(7000222)})
+	w.entra.Fail(entratest.Fault{Times: 1, Response: entratest.HTML(502)})
+	for _, what := range []string{"refused", "bad gateway"} {
+		_, err := w.client.Token(t.Context(), w.app(), tenantA)
+		requests := w.entra.Requests()
+		if sent := requests[len(requests)-1].RequestID; sent == "" || asEntraError(t, err).CorrelationID != sent {
+			t.Errorf("%s: correlation ID %q, the request had %q", what, asEntraError(t, err).CorrelationID, sent)
+		}
+	}
+}
+
+func TestNoAnswer(t *testing.T) {
+	w := newWorld(t)
+	w.entra.Fail(entratest.Fault{Response: entratest.Hang()})
+
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := w.client.Token(ended, w.app(), tenantA); !errors.Is(err, context.Canceled) {
+		t.Errorf("after the caller gave up: %v, want context.Canceled", err)
+	}
+	if _, err := w.client.ResolveTenant(ended, entra.Public, "contoso.com"); !errors.Is(err, context.Canceled) {
+		t.Errorf("after the caller gave up: %v, want context.Canceled", err)
+	}
+	// The transport stands for the ten seconds that a request may take.
+	late := entra.NewClient(entra.ClientConfig{Authority: w.entra.URL(), Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+		ctx, cancel := context.WithDeadline(r.Context(), time.Now())
+		defer cancel()
+		return http.DefaultTransport.RoundTrip(r.WithContext(ctx))
+	})})
+	if _, err := late.Token(t.Context(), w.app(), tenantA); asEntraError(t, err).Class != entra.Unavailable {
+		t.Errorf("after the transport gave up: %v", err)
+	}
+	w.entra.Close()
+	if _, err := w.client.Token(t.Context(), w.app(), tenantA); asEntraError(t, err).Class != entra.Unavailable {
+		t.Errorf("with nobody there: %v", err)
+	}
+}
+
+func TestResolveTenant(t *testing.T) {
+	w := newWorld(t)
+	for tenant, want := range map[string]string{"contoso.com": tenantA, "fabrikam.com": tenantB, strings.ToUpper(tenantA): tenantA} {
+		if got, err := w.client.ResolveTenant(t.Context(), entra.Public, tenant); got != want || err != nil {
+			t.Errorf("%s is %q, %v, want %q", tenant, got, err, want)
+		}
+	}
+	_, err := w.client.ResolveTenant(t.Context(), entra.Public, "nobody.example")
+	if e := asEntraError(t, err); e.Class != entra.Refused || e.Code != "AADSTS90002" {
+		t.Errorf("unknown domain: %v", err)
+	}
+
+	config := func(issuer, endpoint string) entratest.Response {
+		return entratest.Raw(200, "application/json", fmt.Sprintf(`{"issuer":%q,"token_endpoint":%q}`, issuer, endpoint))
+	}
+	base := "https://login.microsoftonline.com/"
+	for name, response := range map[string]entratest.Response{
+		"no JSON":                      entratest.HTML(200),
+		"placeholder":                  config(base+"{tenantid}/v2.0", base+"{tenantid}/oauth2/v2.0/token"),
+		"issuer and endpoint disagree": config(base+tenantA+"/v2.0", base+tenantB+"/oauth2/v2.0/token"),
+		"no GUID":                      config(base+"contoso.com/v2.0", base+"contoso.com/oauth2/v2.0/token"),
+		"redirect":                     entratest.Redirect("https://example.com"),
+	} {
+		w.entra.Fail(entratest.Fault{Times: 1, Response: response})
+		if got, err := w.client.ResolveTenant(t.Context(), entra.Public, "contoso.com"); err == nil || asEntraError(t, err).Class != entra.Malformed {
+			t.Errorf("%s: %q, %v, want Malformed", name, got, err)
+		}
+	}
+}

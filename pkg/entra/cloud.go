@@ -1,0 +1,100 @@
+package entra
+
+import (
+	"fmt"
+	"iter"
+	"maps"
+	"net"
+	"net/url"
+	"slices"
+	"strings"
+)
+
+// Cloud names one of Microsoft's national clouds. An app is registered in
+// exactly one, and its tokens are good in that one only.
+type Cloud string
+
+// The clouds, by the names that the API and the stored apps use.
+const (
+	Public Cloud = "public" // worldwide, Microsoft 365 GCC included
+	USGov  Cloud = "usgov"  // US Government: GCC High and DoD
+	China  Cloud = "china"  // operated by 21Vianet
+)
+
+// Source: Microsoft Entra, "National clouds", authentication endpoints.
+var authorities = map[Cloud]string{
+	Public: "https://login.microsoftonline.com",
+	USGov:  "https://login.microsoftonline.us",
+	China:  "https://login.partner.microsoftonline.cn",
+}
+
+// services maps a service's short name to its resource in each cloud where one
+// is documented. Teams and Microsoft 365 are reached through Microsoft Graph.
+// Azure DevOps has no resource URI: its application ID stands for it.
+var services = map[string]map[Cloud]string{
+	"azure-devops":     {Public: "499b84ac-1321-427f-aa17-267ca6975798"},
+	"azure-storage":    {Public: "https://storage.azure.com", USGov: "https://storage.azure.com", China: "https://storage.azure.com"},
+	"azure-sql":        {Public: "https://database.windows.net", USGov: "https://database.usgovcloudapi.net", China: "https://database.chinacloudapi.cn"},
+	"business-central": {Public: "https://api.businesscentral.dynamics.com"},
+	"microsoft-graph":  graph,
+	"microsoft-teams":  graph,
+	"microsoft-365":    graph,
+}
+
+var graph = map[Cloud]string{
+	Public: "https://graph.microsoft.com",
+	USGov:  "https://graph.microsoft.us",
+	China:  "https://microsoftgraph.chinacloudapi.cn",
+}
+
+func parseCloud(s string) (Cloud, error) {
+	if s == "" {
+		return Public, nil
+	}
+	if _, ok := authorities[Cloud(s)]; !ok {
+		return "", fmt.Errorf("must be one of %s", list(maps.Keys(authorities)))
+	}
+	return Cloud(s), nil
+}
+
+// ServiceScope returns the scope that a service's short name stands for in a
+// cloud. Its error names the services, or the clouds, that do exist.
+func ServiceScope(service string, cloud Cloud) (string, error) {
+	byCloud, ok := services[service]
+	if !ok {
+		return "", fmt.Errorf("must be one of %s", list(maps.Keys(services)))
+	}
+	resource, ok := byCloud[cloud]
+	if !ok {
+		return "", fmt.Errorf("is not offered in cloud %q, only in %s", cloud, list(maps.Keys(byCloud)))
+	}
+	return resource + defaultSuffix, nil
+}
+
+func list[S ~string](seq iter.Seq[S]) string {
+	var names []string
+	for _, s := range slices.Sorted(seq) {
+		names = append(names, string(s))
+	}
+	return strings.Join(names, ", ")
+}
+
+// ParseAuthority checks an authority host that replaces the clouds' own, as
+// AZURE_AUTHORITY_HOST does in the Azure SDKs, and returns it without a
+// trailing slash. Only https is accepted, since client secrets travel over it,
+// except that http works on a loopback address, or anywhere with insecure.
+func ParseAuthority(raw string, insecure bool) (string, error) {
+	u, err := url.Parse(raw)
+	switch {
+	case err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "":
+		return "", fmt.Errorf("must be a URL such as https://login.microsoftonline.com")
+	case u.Scheme == "https", u.Scheme == "http" && (insecure || isLoopback(u.Hostname())):
+		return strings.TrimRight(u.String(), "/"), nil
+	}
+	return "", fmt.Errorf("must be https; http is accepted on a loopback address only")
+}
+
+func isLoopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}

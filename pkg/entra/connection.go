@@ -1,0 +1,121 @@
+package entra
+
+import (
+	"errors"
+	"strings"
+	"time"
+)
+
+// Status is the health of a connection, as of its last refresh.
+type Status string
+
+const (
+	// OK: the last refresh stored a token.
+	OK Status = "ok"
+	// Retrying: the last refresh failed for a reason that passes.
+	Retrying Status = "retrying"
+	// NeedsPerson: Entra will go on refusing until a person acts.
+	NeedsPerson Status = "refused"
+)
+
+// Connection is one app in one customer tenant: what is known of it without
+// its token.
+type Connection struct {
+	ConnectionRef
+	TenantID    string // GUID, lower case; empty where the stored state is unreadable
+	Cloud       Cloud  // with Scope: what the stored token is for
+	Scope       string
+	TokenType   string
+	ExpiresAt   time.Time
+	Lifetime    time.Duration // of the stored token, from request to expiry
+	RefreshedAt time.Time     // when the stored token was asked for
+	Failure     *Failure      // of the last refresh; nil where it succeeded
+
+	SecretName, SecretARN string // where integrations read the token
+}
+
+// Failure is why the last refresh of a connection failed, and when the next
+// attempt may be made.
+type Failure struct {
+	Status        Status // Retrying or NeedsPerson
+	Code          string
+	At            time.Time
+	Attempts      int // in a row
+	NextAttempt   time.Time
+	TraceID       string
+	CorrelationID string
+}
+
+// Status returns the connection's health.
+func (c Connection) Status() Status {
+	if c.Failure == nil {
+		return OK
+	}
+	return c.Failure.Status
+}
+
+// ConnectionRef names a connection.
+type ConnectionRef struct{ App, Name string }
+
+func (r ConnectionRef) String() string { return r.App + "/" + r.Name }
+
+// ParseConnectionRef parses "app/connection".
+func ParseConnectionRef(s string) (ConnectionRef, error) {
+	app, name, _ := strings.Cut(s, "/")
+	if CheckName(app) != nil || CheckName(name) != nil {
+		return ConnectionRef{}, errors.New("must be app/connection")
+	}
+	return ConnectionRef{App: app, Name: name}, nil
+}
+
+// withToken fills in what a token response says of the connection.
+func (c Connection) withToken(app App, token Token) Connection {
+	c.TenantID, c.Cloud, c.Scope = token.TenantID, app.Cloud, app.Scope
+	c.TokenType, c.ExpiresAt, c.Lifetime = token.Type, token.ExpiresAt(), token.Lifetime()
+	c.RefreshedAt, c.Failure = token.RequestedAt, nil
+	return c
+}
+
+const (
+	firstWait = 15 * time.Minute // after a refusal; doubles
+	maxWait   = 6 * time.Hour
+)
+
+// withFailure records why a refresh failed. A refusal that needs a person
+// waits longer each time, for as long as the app stays as it is; a failure that
+// passes waits as long as Entra asked, and otherwise for the next sweep.
+func (c Connection) withFailure(err *Error, app App, now time.Time) Connection {
+	f := &Failure{
+		Status: NeedsPerson, Code: err.Code, At: now, Attempts: 1,
+		TraceID: err.TraceID, CorrelationID: err.CorrelationID,
+	}
+	if err.Passes(now, app.ChangedAt) {
+		f.Status = Retrying
+	}
+	if last := c.Failure; last != nil && last.Status == f.Status && !last.At.Before(app.ChangedAt) {
+		f.Attempts += last.Attempts
+	}
+	wait := err.RetryAfter
+	if f.Status == NeedsPerson {
+		wait = min(firstWait<<min(f.Attempts-1, 10), maxWait)
+	}
+	f.NextAttempt = now.Add(wait)
+	c.Failure = f
+	return c
+}
+
+// due reports whether less than the window is left of the token's life, or less
+// than half of it where that is shorter, as with a tenant whose policy issues
+// short tokens; or whether the app changed after the token was asked for, so
+// that a new credential is in use everywhere after one sweep.
+func (c Connection) due(app App, window time.Duration, now time.Time) bool {
+	return c.ExpiresAt.Sub(now) < min(window, c.Lifetime/2) || c.RefreshedAt.Before(app.ChangedAt)
+}
+
+// waiting reports whether the connection is to be left alone after a failure.
+// A change of the app since then ends the wait for a person, not the one that
+// Entra asked for.
+func (c Connection) waiting(app App, now time.Time) bool {
+	f := c.Failure
+	return f != nil && now.Before(f.NextAttempt) && (f.Status == Retrying || !f.At.Before(app.ChangedAt))
+}

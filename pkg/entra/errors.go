@@ -1,0 +1,96 @@
+package entra
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// ErrNotFound is reported for an app or a connection that does not exist, or
+// that has been deleted.
+var ErrNotFound = errors.New("not found")
+
+// ErrExists is reported by a [Store] asked to create what is already there.
+var ErrExists = errors.New("already exists")
+
+// ConflictError reports that a request would take an app or a connection away
+// from others. Detail says how to go on.
+type ConflictError struct{ Detail string }
+
+func (e *ConflictError) Error() string { return e.Detail }
+
+// StoreError is a failure of the store. Code is the store's own word for it,
+// and all that is safe to show.
+type StoreError struct {
+	Op        string
+	Code      string
+	Temporary bool // the same call may work later
+}
+
+func (e *StoreError) Error() string { return fmt.Sprintf("%s: %s", e.Op, e.Code) }
+
+// Class says what a failed exchange with Entra calls for.
+type Class int
+
+const (
+	// Refused: Entra will go on refusing until a person acts.
+	Refused Class = iota
+	// Unsettled: a refusal that also occurs for some minutes after a change
+	// (a new secret, consent or federation) that is not yet known everywhere.
+	Unsettled
+	// Throttled: too many requests; see RetryAfter.
+	Throttled
+	// Unavailable: Entra, or the way there, is out of order.
+	Unavailable
+	// Timeout: no answer in time.
+	Timeout
+	// Malformed: an answer that is not a token response.
+	Malformed
+)
+
+// settling is how long after a change an [Unsettled] refusal is taken for one
+// that passes. Propagation of seconds to minutes has been observed; Microsoft
+// documents no limit.
+const settling = 15 * time.Minute
+
+// Codes of failures that carry no AADSTS code.
+const (
+	CodeThrottled   = "throttled"
+	CodeUnavailable = "unavailable"
+	CodeTimeout     = "timeout"
+	CodeMalformed   = "invalid_response"
+	CodeAppMissing  = "app_not_found"
+	CodeNotFound    = "connection_not_found"
+	CodeUnreadable  = "unreadable_state"
+)
+
+// Error is a failed exchange with Entra. It holds nothing of the answer but
+// codes and identifiers: a proxy's error page may echo the form that was sent,
+// and Entra's description is text for people.
+type Error struct {
+	Class         Class
+	Code          string        // "AADSTS7000222", an OAuth error, or a Code constant
+	RetryAfter    time.Duration // zero where Entra sent none
+	TraceID       string        // for Microsoft's support
+	CorrelationID string        // the client-request-id that was sent
+}
+
+func (e *Error) Error() string { return "entra: " + e.Code + ": " + e.Title() }
+
+// Title says in a few words what happened.
+func (e *Error) Title() string { return Explain(e.Code).Title }
+
+// Action says in one sentence what a person must do.
+func (e *Error) Action() string { return Explain(e.Code).Action }
+
+// Passes reports whether the failure is expected to go away by itself, given
+// when the app or the connection last changed.
+func (e *Error) Passes(now, changed time.Time) bool {
+	switch e.Class {
+	case Refused:
+		return false
+	case Unsettled:
+		return now.Sub(changed) < settling
+	}
+	return true
+}

@@ -1,0 +1,249 @@
+package entra
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Provisioner carries out what operators ask for. Credentials are proved by
+// getting a token with them before anything is stored, and every step can be
+// repeated: a call that was interrupted is finished by the same call again.
+type Provisioner struct {
+	Store Store
+	Entra *Client
+	Now   func() time.Time
+	Log   *slog.Logger
+}
+
+// ProvisionRequest asks for a connection. A zero AppFields means that the named
+// app must exist.
+type ProvisionRequest struct {
+	TenantID   string // GUID or verified domain
+	App        string
+	Connection string // empty: the tenant's GUID
+	AppFields  AppFields
+}
+
+// Validate reports an [*InvalidError] with every field that is wrong.
+func (r ProvisionRequest) Validate() error {
+	_, _, err := r.parse()
+	return err
+}
+
+// parse returns the app that is asked for, with no more than its name where it
+// is only named, and the tenant.
+func (r ProvisionRequest) parse() (App, string, error) {
+	var bad fieldErrors
+	tenant, err := parseTenant(r.TenantID)
+	bad.add("tenant_id", err)
+	bad.add("app", CheckName(r.App))
+	if r.Connection != "" {
+		bad.add("connection", CheckName(r.Connection))
+	}
+	app := App{Name: r.App}
+	if !r.AppFields.IsZero() {
+		app = bad.app(r.App, r.AppFields)
+	}
+	return app, tenant, bad.err()
+}
+
+// Provision proves the credentials, then stores app, connection and token. It
+// reports whether the connection is new. Errors: [*InvalidError], [ErrNotFound]
+// for an app that does not exist, [*ConflictError], [*Error], [*StoreError].
+func (p *Provisioner) Provision(ctx context.Context, req ProvisionRequest) (Connection, bool, error) {
+	asked, tenant, err := req.parse()
+	if err != nil {
+		return Connection{}, false, err
+	}
+	app, save, err := p.appFor(ctx, asked)
+	if err != nil {
+		return Connection{}, false, err
+	}
+	tenantID, err := p.Entra.ResolveTenant(ctx, app.Cloud, tenant)
+	if err != nil {
+		return Connection{}, false, err
+	}
+	ref := ConnectionRef{App: app.Name, Name: req.Connection}
+	if ref.Name == "" {
+		ref.Name = tenantID
+	}
+	c, known, err := p.connectionFor(ctx, ref, tenantID)
+	if err != nil {
+		return Connection{}, false, err
+	}
+	token, err := p.Entra.Token(ctx, app, tenantID)
+	if err != nil {
+		return Connection{}, false, err
+	}
+
+	// The app goes first: a connection without its app could not be refreshed,
+	// while an app without connections is what the next call finds in place.
+	if err := save(ctx); err != nil {
+		return Connection{}, false, err
+	}
+	c = c.withToken(app, token)
+	if !known {
+		created, err := p.Store.CreateConnection(ctx, c, token)
+		if !errors.Is(err, ErrExists) {
+			return created, true, err
+		}
+		// Someone else created it since; it may be this very call, repeated.
+		stored, _, err := p.connectionFor(ctx, ref, tenantID)
+		if err != nil {
+			return Connection{}, false, err
+		}
+		c = stored.withToken(app, token)
+	}
+	return c, false, p.Store.SaveToken(ctx, c, token)
+}
+
+// appFor returns the app to use for what was asked, and how to store it once it
+// has been proved. An app that was only named must exist; one that was given
+// whole must not be somebody else's of the same name.
+func (p *Provisioner) appFor(ctx context.Context, asked App) (App, func(context.Context) error, error) {
+	nothing := func(context.Context) error { return nil }
+	stored, err := p.Store.App(ctx, asked.Name)
+	if asked.ClientID == "" {
+		if errors.Is(err, ErrNotFound) {
+			err = fmt.Errorf("app %q: %w; send client_id, client_secret and scope or service with it, or PUT /apps/%[1]s first", asked.Name, err)
+		}
+		return stored, nothing, err
+	}
+	asked.ChangedAt = p.Now()
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return asked, func(ctx context.Context) error {
+			err := p.Store.CreateApp(ctx, asked)
+			if !errors.Is(err, ErrExists) {
+				return err
+			}
+			// Created by another call since: finish as if it had been there.
+			_, save, err := p.appFor(ctx, asked)
+			if err != nil {
+				return err
+			}
+			return save(ctx)
+		}, nil
+	case err != nil:
+		return App{}, nil, err
+	}
+	if fields := stored.differences(asked); len(fields) > 0 {
+		return App{}, nil, &ConflictError{fmt.Sprintf(
+			"App %q exists with another %s. Use another app name, or replace the app for all its connections with PUT /apps/%[1]s.",
+			asked.Name, strings.Join(fields, ", "))}
+	}
+	if stored.ClientSecret.Equal(asked.ClientSecret) {
+		return stored, nothing, nil
+	}
+	return asked, func(ctx context.Context) error { return p.Store.UpdateApp(ctx, asked) }, nil
+}
+
+// connectionFor returns the connection as it is stored, or a new one, and
+// whether it was known. A name that stands for another tenant is a conflict.
+func (p *Provisioner) connectionFor(ctx context.Context, ref ConnectionRef, tenantID string) (Connection, bool, error) {
+	c, err := p.Store.Connection(ctx, ref)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return Connection{ConnectionRef: ref}, false, nil
+	case err != nil:
+		return Connection{}, false, err
+	case c.TenantID != "" && c.TenantID != tenantID:
+		return Connection{}, false, &ConflictError{fmt.Sprintf(
+			"Connection %q exists for another tenant. Use another connection name, or delete it first.", ref)}
+	}
+	return c, true, nil
+}
+
+// Refresh refreshes a connection now, due or not. Errors: [ErrNotFound],
+// [*ConflictError] where its app is gone, [*Error], [*StoreError].
+func (p *Provisioner) Refresh(ctx context.Context, ref ConnectionRef) (Connection, error) {
+	c, err := p.Store.Connection(ctx, ref)
+	if err != nil {
+		return Connection{}, fmt.Errorf("connection %q: %w", ref, err)
+	}
+	if c.TenantID == "" {
+		return Connection{}, &ConflictError{fmt.Sprintf("What is stored of connection %q is unreadable. Provision it again with POST /connections.", ref)}
+	}
+	app, err := p.Store.App(ctx, ref.App)
+	if errors.Is(err, ErrNotFound) {
+		return Connection{}, &ConflictError{fmt.Sprintf("The connection's app does not exist. Create it again with PUT /apps/%s.", ref.App)}
+	}
+	if err != nil {
+		return Connection{}, err
+	}
+	return refresher{p.Store, p.Entra, p.Now, p.Log}.refresh(ctx, app, c)
+}
+
+// PutApp creates an app or replaces it with all that it holds, and reports
+// whether it is new. With connections on it, the app is first proved in one of
+// their tenants. Errors: [*Error], [*StoreError].
+func (p *Provisioner) PutApp(ctx context.Context, app App) (App, bool, error) {
+	_, err := p.Store.DescribeApp(ctx, app.Name)
+	known := err == nil
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return App{}, false, err
+	}
+	if err := p.prove(ctx, app); err != nil {
+		return App{}, false, err
+	}
+	app.ChangedAt = p.Now()
+	if !known {
+		if err := p.Store.CreateApp(ctx, app); !errors.Is(err, ErrExists) {
+			return app, true, err
+		}
+	}
+	return app, false, p.Store.UpdateApp(ctx, app)
+}
+
+// maxProofs bounds how many tenants are asked to prove an app. More than one,
+// since a tenant may refuse for reasons of its own, such as a withdrawn consent.
+const maxProofs = 3
+
+func (p *Provisioner) prove(ctx context.Context, app App) error {
+	connections, _, err := p.Store.Connections(ctx, app.Name, PageLimit, "")
+	if err != nil {
+		return err
+	}
+	connections = slices.DeleteFunc(connections, func(c Connection) bool { return c.TenantID == "" })
+	health := []Status{OK, Retrying, NeedsPerson}
+	slices.SortStableFunc(connections, func(a, b Connection) int {
+		return slices.Index(health, a.Status()) - slices.Index(health, b.Status())
+	})
+	var refusal error
+	for _, c := range connections[:min(maxProofs, len(connections))] {
+		_, err := p.Entra.Token(ctx, app, c.TenantID)
+		if err == nil {
+			return nil
+		}
+		refusal = cmp.Or(refusal, err)
+	}
+	return refusal
+}
+
+// DeleteApp deletes an app that no connection uses. Errors: [ErrNotFound],
+// [*ConflictError], [*StoreError].
+func (p *Provisioner) DeleteApp(ctx context.Context, name string) error {
+	for cursor := ""; ; {
+		connections, next, err := p.Store.Connections(ctx, name, PageLimit, cursor)
+		if err != nil {
+			return err
+		}
+		if len(connections) > 0 {
+			return &ConflictError{fmt.Sprintf("Connections use app %q. Delete them first.", name)}
+		}
+		if next == "" {
+			break
+		}
+		cursor = next
+	}
+	if err := p.Store.DeleteApp(ctx, name); err != nil {
+		return fmt.Errorf("app %q: %w", name, err)
+	}
+	return nil
+}

@@ -1,0 +1,50 @@
+package entra
+
+import "context"
+
+// Store keeps apps, connections and tokens. Failures other than the ones named
+// here are [*StoreError], or the context's error where the context has ended.
+// A deleted app or connection counts as absent even while it can be restored.
+type Store interface {
+	SweepStore
+
+	// Apps returns every app, in the order of their names, without credentials.
+	Apps(ctx context.Context) ([]App, error)
+	// DescribeApp returns an app without its credential, or ErrNotFound.
+	DescribeApp(ctx context.Context, name string) (App, error)
+	// CreateApp stores a new app, or fails with ErrExists.
+	CreateApp(ctx context.Context, app App) error
+	// UpdateApp replaces an app.
+	UpdateApp(ctx context.Context, app App) error
+	// DeleteApp deletes an app, or fails with ErrNotFound.
+	DeleteApp(ctx context.Context, name string) error
+
+	// CreateConnection stores a new connection with its first token and returns
+	// it with its secret's name and ARN, or fails with ErrExists.
+	CreateConnection(ctx context.Context, c Connection, token Token) (Connection, error)
+	// DeleteConnection deletes a connection, or fails with ErrNotFound.
+	DeleteConnection(ctx context.Context, ref ConnectionRef) error
+}
+
+// SweepStore is as much of a [Store] as a sweep needs: it can read no token, and
+// create and delete nothing.
+type SweepStore interface {
+	// App returns an app with its credential, or ErrNotFound.
+	App(ctx context.Context, name string) (App, error)
+	// Connection returns one connection, or ErrNotFound.
+	Connection(ctx context.Context, ref ConnectionRef) (Connection, error)
+	// Connections returns a page of at most limit connections, of one app or of
+	// all where app is empty, and the cursor of the next page, empty on the last.
+	// It reads no token, and may be some minutes behind the other methods. A
+	// cursor that it did not issue is an InvalidError.
+	Connections(ctx context.Context, app string, limit int, cursor string) ([]Connection, string, error)
+	// SaveToken stores a token with what it says of the connection, in one write:
+	// a reader sees all of the old token or all of the new one. ErrNotFound where
+	// the connection has been deleted.
+	SaveToken(ctx context.Context, c Connection, token Token) error
+	// SaveFailure records the connection's failure and leaves the token alone.
+	SaveFailure(ctx context.Context, c Connection) error
+}
+
+// PageLimit is the most connections that one page holds.
+const PageLimit = 100

@@ -1,0 +1,375 @@
+package entra_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"entra-connector/internal/secretstore/secretstoretest"
+	"entra-connector/pkg/entra"
+	"entra-connector/pkg/entra/entratest"
+)
+
+// due is how far a token of 3599 seconds is from being due: half its life is
+// shorter than the window of 30 minutes.
+const due = 3599 * time.Second / 2
+
+func checkReport(t *testing.T, what string, got, want entra.SweepReport) {
+	t.Helper()
+	if want.Failures == nil {
+		want.Failures = []entra.SweepFailure{}
+	}
+	slices.SortFunc(got.Failures, func(a, b entra.SweepFailure) int { return strings.Compare(a.Connection, b.Connection) })
+	g, _ := json.Marshal(got)
+	w, _ := json.Marshal(want)
+	if string(g) != string(w) {
+		t.Errorf("%s: report\n got %s\nwant %s", what, g, w)
+	}
+}
+
+func TestSweepRefreshesWhatIsDue(t *testing.T) {
+	w := newWorld(t)
+	c := w.provision(t, tenantA)
+
+	checkReport(t, "at once", w.sweep(t), entra.SweepReport{Checked: 1})
+	w.clock.advance(due)
+	checkReport(t, "at half the life", w.sweep(t), entra.SweepReport{Checked: 1})
+
+	w.clock.advance(time.Second)
+	w.secrets.ResetCalls()
+	checkReport(t, "past half the life", w.sweep(t), entra.SweepReport{Checked: 1, Due: 1, Refreshed: 1})
+	for op, want := range map[string]int{"ListSecrets": 1, "GetSecretValue": 1, "UpdateSecret": 1} {
+		if n := w.secrets.Count(op); n != want {
+			t.Errorf("%d calls of %s, want %d", n, op, want)
+		}
+	}
+	for _, call := range w.secrets.Calls() {
+		if call.Op != "UpdateSecret" && strings.HasPrefix(call.Secret, "entra/connections/") {
+			t.Errorf("the sweep calls %s on a connection", call.Op)
+		}
+	}
+	value, _ := w.secrets.Value(c.SecretName)
+	var six map[string]string
+	if err := json.Unmarshal([]byte(value), &six); err != nil || len(six) != 6 {
+		t.Fatalf("the secret holds %d values: %v", len(six), err)
+	}
+	tokens := w.entra.Tokens()
+	if len(tokens) != 2 || six[entra.KeyAccessToken] != tokens[1] {
+		t.Error("the secret does not hold the newest token")
+	}
+	if want := fmt.Sprint(w.clock.Now().Add(3599 * time.Second).Unix()); six[entra.KeyExpiresAt] != want {
+		t.Errorf("EXPIRES_AT = %s, want %s", six[entra.KeyExpiresAt], want)
+	}
+	checkReport(t, "again", w.sweep(t), entra.SweepReport{Checked: 1})
+}
+
+func TestDueFollowsTheTokensLife(t *testing.T) {
+	tests := []struct {
+		name     string
+		lifetime int // seconds
+		notDue   time.Duration
+	}{
+		{"a day: the window decides", 86400, 23*time.Hour + 30*time.Minute},
+		{"ten minutes: half the life decides", 600, 5 * time.Minute},
+	}
+	for _, tt := range tests {
+		w := newWorld(t)
+		w.entra.Fail(entratest.Fault{Response: entratest.Lifetime(tt.lifetime)})
+		w.provision(t, tenantA)
+		w.clock.advance(tt.notDue)
+		checkReport(t, tt.name+", just before", w.sweep(t), entra.SweepReport{Checked: 1})
+		w.clock.advance(time.Second)
+		checkReport(t, tt.name+", just after", w.sweep(t), entra.SweepReport{Checked: 1, Due: 1, Refreshed: 1})
+	}
+}
+
+// One connection's trouble never touches another's, and what it means for the
+// connection is told.
+func TestSweepIsolatesFailures(t *testing.T) {
+	w := newWorld(t)
+	a, b := w.provision(t, tenantA), w.provision(t, tenantB)
+	before, _ := w.secrets.Value(a.SecretName)
+	w.clock.advance(due + time.Second)
+	w.entra.Revoke(tenantA, clientID)
+	w.clock.advance(15 * time.Minute) // a new app may be slow to be known
+
+	checkReport(t, "consent withdrawn", w.sweep(t), entra.SweepReport{Checked: 2, Due: 2, Refreshed: 1, Failed: 1,
+		Failures: []entra.SweepFailure{{Connection: a.String(), Code: "AADSTS7000229", Status: entra.NeedsPerson}}})
+	if after, _ := w.secrets.Value(a.SecretName); after != before {
+		t.Error("a failed refresh changed the stored token")
+	}
+	if got := w.connection(t, b.ConnectionRef); got.Status() != entra.OK || !got.RefreshedAt.Equal(w.clock.Now()) {
+		t.Errorf("the other connection is %s as of %v", got.Status(), got.RefreshedAt)
+	}
+	got := w.connection(t, a.ConnectionRef)
+	if got.Failure == nil || got.Failure.TraceID == "" || got.Failure.CorrelationID == "" || !got.ExpiresAt.Equal(a.ExpiresAt) {
+		t.Errorf("recorded failure %+v, expiry %v", got.Failure, got.ExpiresAt)
+	}
+
+	checkReport(t, "next sweep", w.sweep(t), entra.SweepReport{Checked: 2, Waiting: 1})
+	w.entra.Consent(tenantA, clientID)
+	report, err := w.sweeper.Sweep(t.Context(), entra.SweepRequest{Only: []entra.ConnectionRef{a.ConnectionRef, a.ConnectionRef}, Force: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkReport(t, "forced", report, entra.SweepReport{Checked: 1, Due: 1, Refreshed: 1})
+	if got := w.connection(t, a.ConnectionRef); got.Status() != entra.OK {
+		t.Errorf("after a refresh that worked the connection is %s", got.Status())
+	}
+}
+
+// A refusal that needs a person waits longer each time, up to six hours.
+func TestRefusalBacksOff(t *testing.T) {
+	w := newWorld(t)
+	c := w.provision(t, tenantA)
+	w.clock.advance(2 * time.Hour)
+	w.entra.Fail(entratest.Fault{Response: entratest.Refused(7000222)})
+	var waits []string
+	for range 8 {
+		if report := w.sweep(t); report.Failed != 1 {
+			t.Fatalf("report %+v, want one failure", report)
+		}
+		next := w.connection(t, c.ConnectionRef).Failure.NextAttempt
+		waits = append(waits, next.Sub(w.clock.Now()).String())
+		w.clock.advance(next.Sub(w.clock.Now()) - time.Second)
+		if report := w.sweep(t); report.Waiting != 1 || report.Failed != 0 {
+			t.Fatalf("a second before the next attempt: %+v", report)
+		}
+		w.clock.advance(time.Second)
+	}
+	if got, want := strings.Join(waits, " "), "15m0s 30m0s 1h0m0s 2h0m0s 4h0m0s 6h0m0s 6h0m0s 6h0m0s"; got != want {
+		t.Errorf("waits %s, want %s", got, want)
+	}
+}
+
+func TestFailuresThatPassAreTriedAtTheNextSweep(t *testing.T) {
+	for name, response := range map[string]entratest.Response{
+		"unavailable": entratest.HTML(503), "dropped": entratest.Drop(), "malformed": entratest.HTML(200), "passing code": entratest.Refused(90033),
+	} {
+		w := newWorld(t)
+		c := w.provision(t, tenantA)
+		w.clock.advance(due + time.Second)
+		w.entra.Fail(entratest.Fault{Times: 1, Response: response})
+		if report := w.sweep(t); report.Failed != 1 || report.Failures[0].Status != entra.Retrying {
+			t.Errorf("%s: report %+v", name, report)
+		}
+		if got := w.connection(t, c.ConnectionRef); got.Status() != entra.Retrying {
+			t.Errorf("%s: the connection is %s", name, got.Status())
+		}
+		checkReport(t, name, w.sweep(t), entra.SweepReport{Checked: 1, Due: 1, Refreshed: 1})
+	}
+}
+
+func TestRetryAfterIsHonouredAcrossSweeps(t *testing.T) {
+	w := newWorld(t)
+	a, b := w.provision(t, tenantA), w.provision(t, tenantB)
+	w.clock.advance(due + time.Second)
+	w.entra.Fail(entratest.Fault{Tenant: tenantA, Times: 1, Response: entratest.Throttled("600")})
+	checkReport(t, "throttled", w.sweep(t), entra.SweepReport{Checked: 2, Due: 2, Refreshed: 1, Failed: 1,
+		Failures: []entra.SweepFailure{{Connection: a.String(), Code: "throttled", Status: entra.Retrying}}})
+
+	w.entra.ResetRequests()
+	w.clock.advance(10*time.Minute - time.Second)
+	checkReport(t, "before the time", w.sweep(t), entra.SweepReport{Checked: 2, Waiting: 1})
+	// A change of the app does not end a wait that Entra asked for.
+	if _, _, err := w.provisioner.PutApp(t.Context(), w.app()); err != nil {
+		t.Fatal(err)
+	}
+	checkReport(t, "before the time, with the app changed", w.sweep(t), entra.SweepReport{Checked: 2, Due: 1, Refreshed: 1, Waiting: 1})
+	for _, r := range w.entra.Requests() {
+		if r.Tenant == tenantA && r.Token == "" {
+			t.Error("Entra was asked before the time")
+		}
+	}
+	w.clock.advance(time.Second)
+	checkReport(t, "at the time", w.sweep(t), entra.SweepReport{Checked: 2, Due: 1, Refreshed: 1})
+	_ = b
+}
+
+// A refusal that may pass counts as one only after the time in which it does.
+func TestUnsettledRefusal(t *testing.T) {
+	w := newWorld(t)
+	c := w.provision(t, tenantA)
+	w.entra.Fail(entratest.Fault{Response: entratest.Refused(7000215)})
+	force := func() entra.Status {
+		if _, err := w.sweeper.Sweep(t.Context(), entra.SweepRequest{Force: true}); err != nil {
+			t.Fatal(err)
+		}
+		return w.connection(t, c.ConnectionRef).Status()
+	}
+	w.clock.advance(14 * time.Minute)
+	if got := force(); got != entra.Retrying {
+		t.Errorf("14 minutes after the app changed: %s", got)
+	}
+	w.clock.advance(time.Minute)
+	if got := force(); got != entra.NeedsPerson {
+		t.Errorf("15 minutes after the app changed: %s", got)
+	}
+	if f := w.connection(t, c.ConnectionRef).Failure; f.Attempts != 1 {
+		t.Errorf("the first refusal counts as %d", f.Attempts)
+	}
+}
+
+func TestNamedConnections(t *testing.T) {
+	w := newWorld(t)
+	a, b := w.provision(t, tenantA), w.provision(t, tenantB)
+	gone := entra.ConnectionRef{App: "default", Name: "gone"}
+	report, err := w.sweeper.Sweep(t.Context(), entra.SweepRequest{Only: []entra.ConnectionRef{a.ConnectionRef, gone}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkReport(t, "not due", report, entra.SweepReport{Checked: 2, Due: 1, Failed: 1,
+		Failures: []entra.SweepFailure{{Connection: "default/gone", Code: "connection_not_found", Status: entra.NeedsPerson}}})
+	report, err = w.sweeper.Sweep(t.Context(), entra.SweepRequest{Only: []entra.ConnectionRef{}, Force: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkReport(t, "none named", report, entra.SweepReport{})
+	w.clock.advance(time.Minute)
+	if _, err = w.sweeper.Sweep(t.Context(), entra.SweepRequest{Force: true}); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []entra.Connection{a, b} {
+		if got := w.connection(t, c.ConnectionRef); !got.RefreshedAt.Equal(w.clock.Now()) {
+			t.Errorf("%s was not forced", c)
+		}
+	}
+}
+
+func TestSweepOutlivesItsStore(t *testing.T) {
+	t.Run("nothing listed", func(t *testing.T) {
+		w := newWorld(t)
+		w.provision(t, tenantA)
+		w.secrets.Fail(secretstoretest.Fault{Op: "ListSecrets", Error: "AccessDeniedException"})
+		if _, err := w.sweeper.Sweep(t.Context(), entra.SweepRequest{}); err == nil || !strings.Contains(err.Error(), "AccessDenied") {
+			t.Errorf("error %v", err)
+		}
+	})
+	t.Run("none of the named readable", func(t *testing.T) {
+		w := newWorld(t)
+		c := w.provision(t, tenantA)
+		w.secrets.Fail(secretstoretest.Fault{Op: "DescribeSecret", Error: "AccessDeniedException"})
+		if _, err := w.sweeper.Sweep(t.Context(), entra.SweepRequest{Only: []entra.ConnectionRef{c.ConnectionRef}}); err == nil {
+			t.Error("no error")
+		}
+	})
+	t.Run("listing breaks off", func(t *testing.T) {
+		w := newWorld(t)
+		c := w.provision(t, tenantA)
+		description, _ := w.secrets.Description(c.SecretName)
+		value, _ := w.secrets.Value(c.SecretName)
+		for i := range 120 {
+			w.secrets.Put(fmt.Sprintf("entra/connections/default/z%03d", i), value, description)
+		}
+		w.clock.advance(due + time.Second)
+		w.secrets.Fail(secretstoretest.Fault{Op: "ListSecrets", Delay: time.Nanosecond, Times: 1})
+		w.secrets.Fail(secretstoretest.Fault{Op: "ListSecrets", Error: "InternalServiceError"})
+		checkReport(t, "half seen", w.sweep(t), entra.SweepReport{Checked: 100, Due: 100, Refreshed: 100, Incomplete: true})
+	})
+	t.Run("token not stored", func(t *testing.T) {
+		w := newWorld(t)
+		a := w.provision(t, tenantA)
+		w.provision(t, tenantB)
+		w.clock.advance(due + time.Second)
+		w.secrets.Fail(secretstoretest.Fault{Op: "UpdateSecret", Secret: a.SecretName, Error: "InternalServiceError", Times: 1})
+		checkReport(t, "write failed", w.sweep(t), entra.SweepReport{Checked: 2, Due: 2, Refreshed: 1, Failed: 1,
+			Failures: []entra.SweepFailure{{Connection: a.String(), Code: "InternalServiceError", Status: entra.Retrying}}})
+		checkReport(t, "next sweep", w.sweep(t), entra.SweepReport{Checked: 2, Due: 1, Refreshed: 1})
+	})
+	t.Run("app gone", func(t *testing.T) {
+		w := newWorld(t)
+		c := w.provision(t, tenantA)
+		if err := w.store.DeleteApp(t.Context(), "default"); err != nil {
+			t.Fatal(err)
+		}
+		checkReport(t, "not due", w.sweep(t), entra.SweepReport{Checked: 1})
+		w.clock.advance(due + time.Second)
+		checkReport(t, "due", w.sweep(t), entra.SweepReport{Checked: 1, Due: 1, Failed: 1,
+			Failures: []entra.SweepFailure{{Connection: c.String(), Code: "app_not_found", Status: entra.NeedsPerson}}})
+		w.clock.advance(time.Second)
+		if _, created, err := w.provisioner.PutApp(t.Context(), w.app()); !created || err != nil {
+			t.Fatalf("created %t, %v", created, err)
+		}
+		checkReport(t, "app back", w.sweep(t), entra.SweepReport{Checked: 1, Due: 1, Refreshed: 1})
+	})
+	t.Run("connection deleted since it was listed", func(t *testing.T) {
+		w := newWorldWith(t, secretstoretest.Options{ListLag: 5 * time.Minute})
+		c := w.provision(t, tenantA)
+		w.clock.advance(due + time.Second)
+		if err := w.store.DeleteConnection(t.Context(), c.ConnectionRef); err != nil {
+			t.Fatal(err)
+		}
+		w.clock.advance(time.Minute)
+		checkReport(t, "still listed", w.sweep(t), entra.SweepReport{Checked: 1})
+		w.clock.advance(5 * time.Minute)
+		checkReport(t, "no more", w.sweep(t), entra.SweepReport{})
+	})
+	t.Run("description written over by hand", func(t *testing.T) {
+		w := newWorld(t)
+		c := w.provision(t, tenantA)
+		value, _ := w.secrets.Value(c.SecretName)
+		w.secrets.Put(c.SecretName, value, "do not touch")
+		checkReport(t, "unreadable", w.sweep(t), entra.SweepReport{Checked: 1, Due: 1, Failed: 1,
+			Failures: []entra.SweepFailure{{Connection: c.String(), Code: "unreadable_state", Status: entra.NeedsPerson}}})
+		w.provision(t, tenantA)
+		checkReport(t, "provisioned again", w.sweep(t), entra.SweepReport{Checked: 1})
+	})
+	t.Run("nothing at all", func(t *testing.T) {
+		checkReport(t, "empty", newWorld(t).sweep(t), entra.SweepReport{})
+	})
+}
+
+// With no time left nothing is started, and the next sweep takes it.
+func TestSweepStopsBeforeTheDeadline(t *testing.T) {
+	w := newWorld(t)
+	w.provision(t, tenantA)
+	w.provision(t, tenantB)
+	w.clock.advance(due + time.Second)
+	w.entra.Fail(entratest.Fault{Tenant: tenantA, Response: entratest.Hang()})
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	report, err := w.sweeper.Sweep(ctx, entra.SweepRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkReport(t, "one hangs", report, entra.SweepReport{Checked: 2, Due: 2, Refreshed: 1, Deferred: 1})
+	if ctx.Err() != nil {
+		t.Error("the report is out after the deadline")
+	}
+	w.entra.ClearFaults()
+	checkReport(t, "next sweep", w.sweep(t), entra.SweepReport{Checked: 2, Due: 1, Refreshed: 1})
+}
+
+// A new client secret is in use everywhere after one sweep, although nothing is
+// due, and although the listing does not show the change yet.
+func TestRotationReachesEveryConnection(t *testing.T) {
+	w := newWorldWith(t, secretstoretest.Options{ListLag: 5 * time.Minute})
+	w.provision(t, tenantA)
+	w.provision(t, tenantB)
+	w.clock.advance(6 * time.Minute)
+
+	rotated := w.app()
+	rotated.ClientSecret = entra.NewSecret("n3w-secret")
+	_, _, err := w.provisioner.PutApp(t.Context(), rotated)
+	if e := asEntraError(t, err); e.Code != "AADSTS7000215" {
+		t.Errorf("wrong new secret: %v", err)
+	}
+	checkReport(t, "after a refused rotation", w.sweep(t), entra.SweepReport{Checked: 2})
+
+	w.entra.SetSecrets(clientID, entratest.Secret{Value: canary}, entratest.Secret{Value: "n3w-secret"})
+	if _, created, err := w.provisioner.PutApp(t.Context(), rotated); created || err != nil {
+		t.Fatalf("rotation: created %t, %v", created, err)
+	}
+	w.clock.advance(time.Second)
+	w.entra.ResetRequests()
+	checkReport(t, "after the rotation", w.sweep(t), entra.SweepReport{Checked: 2, Due: 2, Refreshed: 2})
+	for _, r := range w.entra.Requests() {
+		if r.SecretIndex != 1 {
+			t.Errorf("%s was asked with secret %d", r.Tenant, r.SecretIndex)
+		}
+	}
+}
