@@ -1,0 +1,98 @@
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/base64"
+	"io"
+	"net/http"
+	"net/url"
+	"path"
+	"strings"
+
+	"github.com/aws/aws-lambda-go/events"
+)
+
+const maxBody = 64 << 10 // bytes
+
+// request turns an event of API Gateway's payload format 2.0 into a request.
+func request(ctx context.Context, event events.APIGatewayV2HTTPRequest) (*http.Request, error) {
+	rawPath := cmp.Or(event.RawPath, event.RequestContext.HTTP.Path)
+	// A stage other than $default is part of the path.
+	if stage := event.RequestContext.Stage; stage != "" && strings.HasPrefix(rawPath, "/"+stage+"/") {
+		rawPath = rawPath[1+len(stage):]
+	}
+	// Where net/http would redirect to the clean path, there is nothing to find.
+	if !strings.HasPrefix(rawPath, "/") || path.Clean(rawPath) != rawPath {
+		return nil, errNoRoute
+	}
+	body, err := bodyOf(event)
+	if err != nil {
+		return nil, err
+	}
+	r := &http.Request{
+		Method: event.RequestContext.HTTP.Method,
+		URL:    &url.URL{Path: rawPath, RawQuery: event.RawQueryString},
+		Header: make(http.Header),
+		Body:   io.NopCloser(bytes.NewReader(body)),
+	}
+	for name, value := range event.Headers {
+		r.Header.Set(name, value)
+	}
+	return r.WithContext(ctx), nil
+}
+
+func bodyOf(event events.APIGatewayV2HTTPRequest) ([]byte, error) {
+	if !event.IsBase64Encoded {
+		if len(event.Body) > maxBody {
+			return nil, errTooLarge
+		}
+		return []byte(event.Body), nil
+	}
+	if len(event.Body) > base64.StdEncoding.EncodedLen(maxBody) {
+		return nil, errTooLarge
+	}
+	body, err := base64.StdEncoding.DecodeString(event.Body)
+	switch {
+	case err != nil:
+		return nil, &problem{Status: http.StatusBadRequest, Type: typeInvalid, Detail: "The body is not valid base64."}
+	case len(body) > maxBody:
+		return nil, errTooLarge
+	}
+	return body, nil
+}
+
+// response gathers an answer, and the error that it tells of.
+type response struct {
+	header http.Header
+	status int
+	body   bytes.Buffer
+	cause  error
+}
+
+func (w *response) Header() http.Header { return w.header }
+
+func (w *response) Write(b []byte) (int, error) {
+	w.status = cmp.Or(w.status, http.StatusOK)
+	return w.body.Write(b)
+}
+
+func (w *response) WriteHeader(status int) { w.status = cmp.Or(w.status, status) }
+
+// event turns the answer into the function's reply.
+func (w *response) event() events.APIGatewayV2HTTPResponse {
+	headers := map[string]string{"cache-control": "no-store"}
+	for name := range w.header {
+		headers[strings.ToLower(name)] = w.header.Get(name)
+	}
+	return events.APIGatewayV2HTTPResponse{StatusCode: w.status, Headers: headers, Body: w.body.String()}
+}
+
+// caller is who signed the request, for the log.
+func caller(event events.APIGatewayV2HTTPRequest) string {
+	if a := event.RequestContext.Authorizer; a != nil && a.IAM != nil {
+		return a.IAM.UserARN
+	}
+	return ""
+}

@@ -1,0 +1,187 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"entra-connector/pkg/entra"
+)
+
+// appFields are the fields that say what an app is.
+var appFields = []string{"client_id", "client_secret", "scope", "service", "cloud"}
+
+func appFieldsOf(fields map[string]string) entra.AppFields {
+	f := entra.AppFields{
+		ClientID: fields["client_id"],
+		Scope:    fields["scope"],
+		Service:  fields["service"],
+		Cloud:    fields["cloud"],
+	}
+	if secret, given := fields["client_secret"]; given {
+		f.ClientSecret = entra.NewSecret(secret)
+	}
+	return f
+}
+
+// readFields reads a JSON object of strings. It returns the fields that are
+// good so far, and what is wrong with the others: encoding/json alone would
+// match names in any case, let the last of two win, and stop at the first
+// error. The error is for a body that is no JSON object at all.
+func readFields(r *http.Request, known ...string) (map[string]string, []entra.FieldError, error) {
+	if header := r.Header.Get("Content-Type"); header != "" {
+		mediaType, params, err := mime.ParseMediaType(header)
+		if charset, given := params["charset"]; err != nil || mediaType != "application/json" || given && !strings.EqualFold(charset, "utf-8") {
+			return nil, nil, errMediaType
+		}
+	}
+	body, err := io.ReadAll(r.Body)
+	if err != nil || !utf8.Valid(body) {
+		return nil, nil, errNotJSON
+	}
+	d := json.NewDecoder(bytes.NewReader(body))
+	if open, err := d.Token(); err != nil || open != json.Delim('{') {
+		return nil, nil, errNotJSON
+	}
+	fields := make(map[string]string)
+	var bad []entra.FieldError
+	reject := func(name, detail string) {
+		delete(fields, name)
+		if !slices.ContainsFunc(bad, func(e entra.FieldError) bool { return e.Field == name }) {
+			bad = append(bad, entra.FieldError{Field: name, Detail: detail})
+		}
+	}
+	seen := make(map[string]bool)
+	for d.More() {
+		token, err := d.Token()
+		var raw json.RawMessage
+		if err != nil || d.Decode(&raw) != nil {
+			return nil, nil, errNotJSON
+		}
+		name := token.(string)
+		var value *string
+		switch err := json.Unmarshal(raw, &value); {
+		case !slices.Contains(known, name):
+			reject(shorten(name), "is not a field of this request")
+		case seen[name]:
+			reject(name, "stands more than once")
+		case err != nil || value == nil:
+			reject(name, "must be a string")
+		case *value == "":
+			reject(name, "must not be empty")
+		default:
+			fields[name] = *value
+		}
+		seen[name] = true
+	}
+	if _, err := d.Token(); err != nil { // the closing brace
+		return nil, nil, errNotJSON
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return nil, nil, errNotJSON
+	}
+	return fields, bad, nil
+}
+
+// shorten keeps a name that the caller made up from filling the answer.
+func shorten(name string) string {
+	const most = 64
+	if utf8.RuneCountInString(name) <= most {
+		return name
+	}
+	return string([]rune(name)[:most]) + "…"
+}
+
+// join adds what the library found wrong to what was wrong with the JSON. A
+// field that could not be read is not reported as missing too.
+func join(bad []entra.FieldError, err error) error {
+	var invalid *entra.InvalidError
+	switch {
+	case errors.As(err, &invalid):
+		for _, e := range invalid.Fields {
+			if !slices.ContainsFunc(bad, func(b entra.FieldError) bool { return b.Field == e.Field }) {
+				bad = append(bad, e)
+			}
+		}
+	case err != nil:
+		return err
+	}
+	if len(bad) == 0 {
+		return nil
+	}
+	return &entra.InvalidError{Fields: bad}
+}
+
+func pathApp(r *http.Request) (string, error) {
+	name := r.PathValue("app")
+	return name, checkNames(map[string]string{"app": name})
+}
+
+func pathConnection(r *http.Request) (entra.ConnectionRef, error) {
+	ref := entra.ConnectionRef{App: r.PathValue("app"), Name: r.PathValue("connection")}
+	return ref, checkNames(map[string]string{"app": ref.App, "connection": ref.Name})
+}
+
+func checkNames(names map[string]string) error {
+	var bad []entra.FieldError
+	for _, field := range []string{"app", "connection"} {
+		if name, given := names[field]; given {
+			if err := entra.CheckName(name); err != nil {
+				bad = append(bad, entra.FieldError{Field: field, Detail: err.Error()})
+			}
+		}
+	}
+	return join(bad, nil)
+}
+
+type listQuery struct {
+	app    string // empty: every app
+	limit  int
+	cursor string
+}
+
+func readListQuery(r *http.Request) (listQuery, error) {
+	q := listQuery{limit: entra.PageLimit}
+	values, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return q, &problem{Status: http.StatusBadRequest, Type: typeInvalid, Detail: "The query is malformed."}
+	}
+	var bad []entra.FieldError
+	for name, given := range values {
+		detail := ""
+		switch value := given[0]; {
+		case len(given) > 1:
+			detail = "stands more than once"
+		case name == "app":
+			if err := entra.CheckName(value); err != nil {
+				detail = err.Error()
+			}
+			q.app = value
+		case name == "limit":
+			n, err := strconv.Atoi(value)
+			if err != nil || n < 1 || n > entra.PageLimit {
+				detail = "must be a whole number from 1 to " + strconv.Itoa(entra.PageLimit)
+			}
+			q.limit = n
+		case name == "cursor":
+			if value == "" {
+				detail = "must not be empty"
+			}
+			q.cursor = value
+		default:
+			name, detail = shorten(name), "is not a parameter of this request"
+		}
+		if detail != "" {
+			bad = append(bad, entra.FieldError{Field: name, Detail: detail})
+		}
+	}
+	return q, join(bad, nil)
+}

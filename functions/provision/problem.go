@@ -1,0 +1,139 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"entra-connector/pkg/entra"
+)
+
+// problem is a problem document (RFC 9457).
+type problem struct {
+	Type          string             `json:"type"`
+	Title         string             `json:"title"`
+	Status        int                `json:"status"`
+	Detail        string             `json:"detail"`
+	Errors        []entra.FieldError `json:"errors,omitempty"`
+	Code          string             `json:"code,omitempty"`
+	Action        string             `json:"action,omitempty"`
+	TraceID       string             `json:"trace_id,omitempty"`
+	CorrelationID string             `json:"correlation_id,omitempty"`
+
+	retryAfter time.Duration
+}
+
+func (p *problem) Error() string { return p.Detail }
+
+// The types that a program may branch on.
+const (
+	typePrefix = "urn:entra-connector:problem:"
+
+	typeInvalid     = typePrefix + "invalid-request"
+	typeNotFound    = typePrefix + "not-found"
+	typeMethod      = typePrefix + "method-not-allowed"
+	typeConflict    = typePrefix + "conflict"
+	typeTooLarge    = typePrefix + "too-large"
+	typeMediaType   = typePrefix + "unsupported-media-type"
+	typeRefused     = typePrefix + "refused"
+	typeMalformed   = typePrefix + "invalid-response"
+	typeUnavailable = typePrefix + "unavailable"
+	typeTimeout     = typePrefix + "timeout"
+	typeInternal    = typePrefix + "internal"
+)
+
+var (
+	errNoRoute   = &problem{Status: http.StatusNotFound, Type: typeNotFound, Detail: "There is nothing at this path."}
+	errMethod    = &problem{Status: http.StatusMethodNotAllowed, Type: typeMethod, Detail: "This path does not know the method; see Allow."}
+	errTooLarge  = &problem{Status: http.StatusRequestEntityTooLarge, Type: typeTooLarge, Detail: "The body is larger than 64 KiB."}
+	errMediaType = &problem{Status: http.StatusUnsupportedMediaType, Type: typeMediaType, Detail: "Send Content-Type: application/json, in UTF-8."}
+	errNotJSON   = &problem{Status: http.StatusBadRequest, Type: typeInvalid, Detail: "The body must be one JSON object."}
+)
+
+// defaultRetryAfter is sent where the cause names no time of its own.
+const defaultRetryAfter = 30 * time.Second
+
+// problemOf is the one place where an error becomes an answer.
+func problemOf(err error) problem {
+	var (
+		ready    *problem
+		invalid  *entra.InvalidError
+		conflict *entra.ConflictError
+		refused  *entra.Error
+		store    *entra.StoreError
+	)
+	switch {
+	case errors.As(err, &ready):
+		return *ready
+	case errors.As(err, &invalid):
+		return problem{Status: http.StatusBadRequest, Type: typeInvalid, Title: "The request is invalid",
+			Detail: "See errors for each field that is wrong.", Errors: invalid.Fields}
+	case errors.Is(err, entra.ErrNotFound):
+		return problem{Status: http.StatusNotFound, Type: typeNotFound, Detail: sentence(err.Error())}
+	case errors.As(err, &conflict):
+		return problem{Status: http.StatusConflict, Type: typeConflict, Detail: conflict.Detail}
+	case errors.As(err, &refused):
+		return entraProblem(refused)
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		return problem{Status: http.StatusGatewayTimeout, Type: typeTimeout, Detail: "There was no answer in time. The same call may be sent again."}
+	case errors.As(err, &store) && store.Temporary:
+		return problem{Status: http.StatusServiceUnavailable, Type: typeUnavailable,
+			Detail:     fmt.Sprintf("Secrets Manager is not available (%s). The same call may be sent again.", store.Code),
+			retryAfter: defaultRetryAfter}
+	case errors.As(err, &store):
+		return problem{Status: http.StatusInternalServerError, Type: typeInternal,
+			Detail: fmt.Sprintf("Secrets Manager refused: %s.", store.Code)}
+	}
+	return problem{Status: http.StatusInternalServerError, Type: typeInternal, Detail: "Something unexpected happened."}
+}
+
+func entraProblem(e *entra.Error) problem {
+	p := problem{
+		Title: e.Title(), Detail: e.Title() + " (" + e.Code + ").",
+		Code: e.Code, Action: e.Action(), TraceID: e.TraceID, CorrelationID: e.CorrelationID,
+	}
+	switch e.Class {
+	case entra.Throttled, entra.Unavailable:
+		p.Status, p.Type = http.StatusServiceUnavailable, typeUnavailable
+		p.retryAfter = max(e.RetryAfter, 0)
+		if p.retryAfter == 0 {
+			p.retryAfter = defaultRetryAfter
+		}
+	case entra.Timeout:
+		p.Status, p.Type = http.StatusGatewayTimeout, typeTimeout
+	case entra.Malformed:
+		p.Status, p.Type = http.StatusBadGateway, typeMalformed
+	default:
+		p.Status, p.Type = http.StatusUnprocessableEntity, typeRefused
+	}
+	return p
+}
+
+func writeProblem(w *response, err error) {
+	p := problemOf(err)
+	if p.Title == "" {
+		p.Title = http.StatusText(p.Status)
+	}
+	if p.retryAfter > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(p.retryAfter.Seconds()))))
+	}
+	w.cause = err
+	writeJSON(w, "application/problem+json", p.Status, p)
+}
+
+// absent says what it is that was not found.
+func absent(kind, name string, err error) error {
+	if errors.Is(err, entra.ErrNotFound) {
+		return &problem{Status: http.StatusNotFound, Type: typeNotFound, Detail: fmt.Sprintf("There is no %s %q.", kind, name)}
+	}
+	return err
+}
+
+func sentence(s string) string {
+	return strings.ToUpper(s[:1]) + s[1:] + "."
+}

@@ -1,0 +1,74 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"entra-connector/pkg/entra"
+)
+
+type handler struct {
+	sweeper *entra.Sweeper
+	log     *slog.Logger
+}
+
+// EventError reports an event that asks for something in the wrong form. Lambda
+// publishes the type's name.
+type EventError struct{ detail string }
+
+func (e *EventError) Error() string { return e.detail }
+
+// SweepError reports a sweep that could not do its work at all.
+type SweepError struct{ cause error }
+
+func (e *SweepError) Error() string { return "sweep failed: " + e.cause.Error() }
+
+func (h handler) handle(ctx context.Context, event json.RawMessage) (entra.SweepReport, error) {
+	request, err := parse(event)
+	if err != nil {
+		return entra.SweepReport{}, err
+	}
+	start := time.Now()
+	report, err := h.sweeper.Sweep(ctx, request)
+	if err != nil {
+		h.log.ErrorContext(ctx, "sweep failed", "error", err.Error())
+		return entra.SweepReport{}, &SweepError{err}
+	}
+	h.log.InfoContext(ctx, "sweep done",
+		"checked", report.Checked, "due", report.Due, "refreshed", report.Refreshed, "failed", report.Failed,
+		"waiting", report.Waiting, "deferred", report.Deferred, "incomplete", report.Incomplete,
+		"duration_ms", time.Since(start).Milliseconds())
+	return report, nil
+}
+
+// parse reads what an event asks for. Any event without the two fields, such as
+// the scheduler's, is a scheduled sweep.
+func parse(event json.RawMessage) (entra.SweepRequest, error) {
+	var fields map[string]json.RawMessage
+	if json.Unmarshal(event, &fields) != nil {
+		return entra.SweepRequest{}, nil
+	}
+	var request entra.SweepRequest
+	if raw, ok := fields["force"]; ok && json.Unmarshal(raw, &request.Force) != nil {
+		return entra.SweepRequest{}, &EventError{"force must be true or false"}
+	}
+	var names []string
+	if raw, ok := fields["connections"]; ok && json.Unmarshal(raw, &names) != nil {
+		return entra.SweepRequest{}, &EventError{`connections must be a list of "app/connection"`}
+	}
+	if names == nil {
+		return request, nil
+	}
+	request.Only = []entra.ConnectionRef{}
+	for i, name := range names {
+		ref, err := entra.ParseConnectionRef(name)
+		if err != nil {
+			return entra.SweepRequest{}, &EventError{fmt.Sprintf("connections[%d] %v", i, err)}
+		}
+		request.Only = append(request.Only, ref)
+	}
+	return request, nil
+}

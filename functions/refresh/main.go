@@ -1,0 +1,28 @@
+// Command refresh is the Lambda function that keeps tokens fresh, on a schedule
+// or when it is asked to.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/aws/aws-lambda-go/lambda"
+
+	"entra-connector/internal/setup"
+	"entra-connector/pkg/entra"
+)
+
+func main() {
+	s, err := setup.New(context.Background(), os.LookupEnv)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	h := handler{
+		sweeper: &entra.Sweeper{Store: s.Store, Entra: s.Entra, Window: s.Window, Now: time.Now, Log: s.Log},
+		log:     s.Log,
+	}
+	lambda.Start(h.handle)
+}

@@ -1,0 +1,128 @@
+// Package setup builds what both functions share from their environment. It is
+// the only place that reads it.
+package setup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"net/http"
+	"os"
+	"regexp"
+	"strconv"
+	"time"
+
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+
+	"entra-connector/internal/secretstore"
+	"entra-connector/pkg/entra"
+)
+
+const (
+	// awsTimeout bounds one try of an AWS call; the SDK makes up to three.
+	awsTimeout = 5 * time.Second
+	// awsConnections covers a sweep's workers, so that none opens its own anew.
+	awsConnections = 64
+)
+
+// Setup is what a function works with.
+type Setup struct {
+	Store  *secretstore.Store
+	Entra  *entra.Client
+	Window time.Duration
+	Log    *slog.Logger
+}
+
+// New builds a Setup. Its error names every variable that is wrong.
+func New(ctx context.Context, lookup func(string) (string, bool)) (*Setup, error) {
+	vars, err := read(lookup)
+	if err != nil {
+		return nil, err
+	}
+	aws, err := config.LoadDefaultConfig(ctx, config.WithHTTPClient(
+		awshttp.NewBuildableClient().WithTimeout(awsTimeout).WithTransportOptions(func(t *http.Transport) {
+			t.MaxIdleConnsPerHost = awsConnections
+		})))
+	if err != nil {
+		return nil, errors.New("the AWS configuration cannot be read; check the AWS_ variables")
+	}
+	return &Setup{
+		Store:  secretstore.New(secretsmanager.NewFromConfig(aws), vars.store),
+		Entra:  entra.NewClient(vars.entra),
+		Window: vars.window,
+		Log:    newLogger(os.Stdout, vars.level),
+	}, nil
+}
+
+type variables struct {
+	store  secretstore.Config
+	entra  entra.ClientConfig
+	window time.Duration
+	level  slog.Level
+}
+
+// A prefix is one or more parts of a secret's name.
+var prefixPattern = regexp.MustCompile(`^[A-Za-z0-9_+=.@-]+(/[A-Za-z0-9_+=.@-]+)*$`)
+
+// read takes an empty variable for one that is not set, as the AWS SDK does:
+// SAM can only override variables that the template declares.
+func read(lookup func(string) (string, bool)) (variables, error) {
+	var errs []error
+	get := func(name, otherwise string, parse func(string) error) {
+		value, _ := lookup(name)
+		if value == "" {
+			value = otherwise
+		}
+		if value == "" {
+			return
+		}
+		if err := parse(value); err != nil {
+			errs = append(errs, fmt.Errorf("%s %w", name, err))
+		}
+	}
+
+	var v variables
+	get("SECRET_PREFIX", "entra", func(s string) error {
+		v.store.Prefix = s
+		if !prefixPattern.MatchString(s) || len(s) > 200 {
+			return errors.New("must be at most 200 of A-Z, a-z, 0-9 and _+=.@-, in parts separated by /")
+		}
+		return nil
+	})
+	get("REFRESH_WINDOW", "30m", func(s string) (err error) {
+		v.window, err = time.ParseDuration(s)
+		if err != nil || v.window <= 0 {
+			return errors.New("must be a Go duration above zero, such as 30m")
+		}
+		return nil
+	})
+	get("WRITES_PER_SECOND", "45", func(s string) (err error) {
+		v.store.WritesPerSecond, err = strconv.ParseFloat(s, 64)
+		if err != nil || !(v.store.WritesPerSecond >= 0) || math.IsInf(v.store.WritesPerSecond, 0) {
+			return errors.New("must be a number, 0 for no ceiling")
+		}
+		return nil
+	})
+	insecure := false
+	get("ALLOW_INSECURE_AUTHORITY", "", func(s string) (err error) {
+		if insecure, err = strconv.ParseBool(s); err != nil {
+			return errors.New("must be true or false")
+		}
+		return nil
+	})
+	get("AZURE_AUTHORITY_HOST", "", func(s string) (err error) {
+		v.entra.Authority, err = entra.ParseAuthority(s, insecure)
+		return err
+	})
+	get("LOG_LEVEL", "INFO", func(s string) error {
+		if v.level.UnmarshalText([]byte(s)) != nil {
+			return errors.New("must be DEBUG, INFO, WARN or ERROR")
+		}
+		return nil
+	})
+	return v, errors.Join(errs...)
+}
