@@ -44,7 +44,7 @@ func TestMain(m *testing.M) {
 		os.Exit(3)
 	case "never asks":
 		fmt.Println("initialising")
-		select {}
+		time.Sleep(time.Hour)
 	case "reports its failed start":
 		url := "http://" + os.Getenv("AWS_LAMBDA_RUNTIME_API") + "/2018-06-01/runtime/init/error"
 		res, err := http.Post(url, "application/json", strings.NewReader(`{"errorType":"Config.Missing","errorMessage":"no prefix"}`))
@@ -101,14 +101,14 @@ func work(ctx context.Context, o order) (any, error) {
 		os.Exit(1)
 	case "hang":
 		fmt.Println("hanging")
-		select {}
+		time.Sleep(time.Hour)
 	case "hang after the answer": // as a program that does not use the official runtime client may
 		lc, _ := lambdacontext.FromContext(ctx)
 		url := "http://" + os.Getenv("AWS_LAMBDA_RUNTIME_API") + "/2018-06-01/runtime/invocation/" + lc.AwsRequestID + "/response"
 		if res, err := http.Post(url, "application/json", strings.NewReader(`"early"`)); err != nil || res.StatusCode != 202 {
 			os.Exit(9)
 		}
-		select {}
+		time.Sleep(time.Hour)
 	case "answer another":
 		url := "http://" + os.Getenv("AWS_LAMBDA_RUNTIME_API") + "/2018-06-01/runtime/invocation/" + o.Value + "/response"
 		res, err := http.Post(url, "application/json", strings.NewReader(`"forged"`))
