@@ -20,11 +20,16 @@ build: ## build both functions for this machine, or for GOOS and GOARCH: build/<
 	$(GO_BUILD) -o build/provision/bootstrap ./functions/provision
 	$(GO_BUILD) -o build/refresh/bootstrap ./functions/refresh
 
-demo: build ## show the connector at work, with stand-ins for Entra and Secrets Manager; ends by itself
-	go run ./cmd/local demo
+demo: build build/local ## show the connector at work, with stand-ins for Entra and Secrets Manager; ends by itself
+	build/local demo
 
-local: build ## keep the same stack running on http://127.0.0.1:3000 until Ctrl-C
-	go run ./cmd/local serve
+# Not with go run, which ends with an error when it is interrupted.
+local: build build/local ## keep the same stack running on http://127.0.0.1:3000 until Ctrl-C
+	build/local serve
+
+.PHONY: build/local
+build/local: # for this machine, also where GOARCH names another
+	env -u GOOS -u GOARCH go build -buildvcs=false -o $@ ./cmd/local
 
 test: ## run the tests, with the race detector where the machine has what that needs
 	@if env -u CGO_ENABLED go test -race -run '^$$' sort >/dev/null 2>&1; then \

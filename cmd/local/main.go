@@ -1,0 +1,83 @@
+// Command local runs the connector on this machine: the function binaries that are deployed, run as Lambda runs them, with
+// stand-ins for Entra and Secrets Manager. "local demo" shows it at work once and ends; "local serve" keeps it running.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second Ctrl-C does not wait for anything
+	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+const usage = `usage: local demo [flags]    show the connector at work, with stand-ins; ends by itself
+       local serve [flags]   keep it running until Ctrl-C
+`
+
+// options are the flags.
+type options struct {
+	provision, refresh string
+	verbose            bool
+
+	addr  string
+	every time.Duration
+	data  string
+}
+
+// run is the program but for its exit: 0, 1 where something failed, 2 where the command line is wrong.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	var o options
+	var name string
+	if len(args) > 0 {
+		name, args = args[0], args[1:]
+	}
+	flags := flag.NewFlagSet("local "+name, flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	flags.StringVar(&o.provision, "provision", "build/provision/bootstrap", "the provision function's `binary`")
+	flags.StringVar(&o.refresh, "refresh", "build/refresh/bootstrap", "the refresh function's `binary`")
+	flags.BoolVar(&o.verbose, "v", false, "show everything that the functions log")
+
+	var command func(context.Context, options, io.Writer, io.Writer) error
+	switch name {
+	case "demo":
+		command = demo
+	case "serve":
+		command = serve
+		flags.StringVar(&o.addr, "addr", "127.0.0.1:3000", "where the API listens; a loopback address")
+		flags.DurationVar(&o.every, "every", 5*time.Minute, "time between sweeps")
+		flags.StringVar(&o.data, "data", ".local/secrets.json", "where the stand-in Secrets Manager keeps its data; a `file`")
+	default:
+		fmt.Fprint(stderr, usage)
+		return 2
+	}
+	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
+		return 0
+	} else if err != nil {
+		return 2
+	}
+	if flags.NArg() > 0 {
+		fmt.Fprintf(stderr, "local %s takes flags only, not %q.\n", name, flags.Arg(0))
+		return 2
+	}
+	for _, binary := range []string{o.provision, o.refresh} {
+		if _, err := os.Stat(binary); err != nil {
+			fmt.Fprintf(stderr, "%s is missing: run `make build` first.\n", binary)
+			return 1
+		}
+	}
+	if err := command(ctx, o, stdout, stderr); err != nil {
+		fmt.Fprintln(stderr, err)
+		return 1
+	}
+	return 0
+}
