@@ -119,7 +119,7 @@ func (a *api) provision(w http.ResponseWriter, r *http.Request) (int, any, error
 	if app, given := fields["app"]; given {
 		request.App = app
 	}
-	if err := join(bad, request.Validate()); err != nil {
+	if err := join(bad, request.Validate(a.provisioner.Now())); err != nil {
 		return 0, nil, err
 	}
 	c, created, err := a.provisioner.Provision(r.Context(), request)
@@ -186,7 +186,7 @@ func (a *api) putApp(w http.ResponseWriter, r *http.Request) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	app, err := entra.NewApp(r.PathValue("app"), appFieldsOf(fields))
+	app, err := entra.NewApp(r.PathValue("app"), appFieldsOf(fields), a.provisioner.Now())
 	if err := join(bad, err); err != nil {
 		return 0, nil, err
 	}
@@ -196,9 +196,9 @@ func (a *api) putApp(w http.ResponseWriter, r *http.Request) (int, any, error) {
 	}
 	if created {
 		w.Header().Set("Location", "/apps/"+app.Name)
-		return http.StatusCreated, viewApp(app), nil
+		return http.StatusCreated, viewApp(app, a.provisioner.Now()), nil
 	}
-	return http.StatusOK, viewApp(app), nil
+	return http.StatusOK, viewApp(app, a.provisioner.Now()), nil
 }
 
 func (a *api) listApps(_ http.ResponseWriter, r *http.Request) (int, any, error) {
@@ -208,7 +208,7 @@ func (a *api) listApps(_ http.ResponseWriter, r *http.Request) (int, any, error)
 	}
 	views := make([]appView, len(apps))
 	for i, app := range apps {
-		views[i] = viewApp(app)
+		views[i] = viewApp(app, a.provisioner.Now())
 	}
 	return http.StatusOK, appsView{views}, nil
 }
@@ -222,7 +222,7 @@ func (a *api) getApp(_ http.ResponseWriter, r *http.Request) (int, any, error) {
 	if err != nil {
 		return 0, nil, absent("app", name, err)
 	}
-	return http.StatusOK, viewApp(app), nil
+	return http.StatusOK, viewApp(app, a.provisioner.Now()), nil
 }
 
 func (a *api) deleteApp(_ http.ResponseWriter, r *http.Request) (int, any, error) {

@@ -17,17 +17,28 @@ import (
 )
 
 // appFields are the fields that say what an app is.
-var appFields = []string{"client_id", "client_secret", "scope", "service", "cloud"}
+var appFields = []string{"client_id", "client_secret", "client_secret_expires_at", "certificate", federation, "scope", "service", "cloud"}
+
+// federation is the one field that holds an object: its members are read as
+// fields named federation.audience and so on.
+const federation = "federation"
 
 func appFieldsOf(fields map[string]string) entra.AppFields {
 	f := entra.AppFields{
-		ClientID: fields["client_id"],
-		Scope:    fields["scope"],
-		Service:  fields["service"],
-		Cloud:    fields["cloud"],
+		ClientID:              fields["client_id"],
+		ClientSecretExpiresAt: fields["client_secret_expires_at"],
+		Scope:                 fields["scope"],
+		Service:               fields["service"],
+		Cloud:                 fields["cloud"],
 	}
 	if secret, given := fields["client_secret"]; given {
 		f.ClientSecret = entra.NewSecret(secret)
+	}
+	if file, given := fields["certificate"]; given {
+		f.Certificate = entra.NewSecret(file)
+	}
+	if _, given := fields[federation]; given {
+		f.Federation = &entra.FederationFields{Audience: fields[federation+".audience"]}
 	}
 	return f
 }
@@ -47,6 +58,10 @@ func readFields(r *http.Request, known ...string) (map[string]string, []entra.Fi
 	if err != nil || !utf8.Valid(body) {
 		return nil, nil, errNotJSON
 	}
+	return readObject(body, known)
+}
+
+func readObject(body []byte, known []string) (map[string]string, []entra.FieldError, error) {
 	d := json.NewDecoder(bytes.NewReader(body))
 	if open, err := d.Token(); err != nil || open != json.Delim('{') {
 		return nil, nil, errNotJSON
@@ -73,6 +88,19 @@ func readFields(r *http.Request, known ...string) (map[string]string, []entra.Fi
 			reject(shorten(name), "is not a field of this request")
 		case seen[name]:
 			reject(name, "stands more than once")
+		case name == federation:
+			members, wrong, err := readObject(raw, []string{"audience"})
+			if err != nil {
+				reject(name, "must be an object")
+				break
+			}
+			fields[name] = ""
+			for member, value := range members {
+				fields[name+"."+member] = value
+			}
+			for _, e := range wrong {
+				reject(name+"."+e.Field, e.Detail)
+			}
 		case err != nil || value == nil:
 			reject(name, "must be a string")
 		case *value == "":

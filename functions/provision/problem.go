@@ -24,6 +24,7 @@ type problem struct {
 	Action        string             `json:"action,omitempty"`
 	TraceID       string             `json:"trace_id,omitempty"`
 	CorrelationID string             `json:"correlation_id,omitempty"`
+	ConsentURL    string             `json:"consent_url,omitempty"`
 
 	retryAfter time.Duration
 }
@@ -95,7 +96,7 @@ func problemOf(err error) problem {
 func entraProblem(e *entra.Error) problem {
 	p := problem{
 		Title: e.Title(), Detail: e.Title() + " (" + e.Code + ").",
-		Code: e.Code, Action: e.Action(), TraceID: e.TraceID, CorrelationID: e.CorrelationID,
+		Code: e.Code, Action: e.Action(), TraceID: e.TraceID, CorrelationID: e.CorrelationID, ConsentURL: e.ConsentURL,
 	}
 	switch e.Class {
 	case entra.Throttled, entra.Unavailable:

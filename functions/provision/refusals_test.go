@@ -12,6 +12,9 @@ import (
 	"entra-connector/pkg/entra/entratest"
 )
 
+// brief leaves no time to wait for a secret or a consent to be known.
+var brief = stack.Options{APITimeout: 5 * time.Second}
+
 // After any refused or failed provisioning, Secrets Manager holds what it held
 // before, and the answer says what happened and what to do.
 func TestProveBeforeStore(t *testing.T) {
@@ -43,7 +46,7 @@ func TestProveBeforeStore(t *testing.T) {
 		{name: "dropped", body: Body(), response: entratest.Drop(), status: 503, code: "unavailable", retryAfter: "30"},
 		{name: "domain look-up throttled", body: Body("tenant_id", "contoso.com"), response: entratest.Throttled("60"), status: 503, code: "throttled", retryAfter: "60"},
 	}
-	c := Start(t, stack.Options{})
+	c := Start(t, brief)
 	c.Call("POST", "/connections", Body("connection", "healthy")).Want(t, 201)
 	before := c.Secrets.Snapshot()
 	for _, app := range []string{"default", "new"} {

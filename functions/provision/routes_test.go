@@ -91,7 +91,7 @@ func TestProvisionConflicts(t *testing.T) {
 
 func TestRotationByProvisioning(t *testing.T) {
 	t.Parallel()
-	c := Start(t, stack.Options{})
+	c := Start(t, brief)
 	c.Call("POST", "/connections", Body()).Want(t, 201)
 	before := c.Secrets.Snapshot()
 	c.Call("POST", "/connections", Body("client_secret", Wrong)).Want(t, 422)
@@ -265,7 +265,7 @@ func TestAppRoutes(t *testing.T) {
 // the first that has troubles of its own.
 func TestPutAppProvesFirst(t *testing.T) {
 	t.Parallel()
-	c := Start(t, stack.Options{})
+	c := Start(t, brief)
 	c.Call("POST", "/connections", Body("connection", "a")).Want(t, 201)
 	c.Call("POST", "/connections", Body("connection", "b", "tenant_id", TenantB)).Want(t, 201)
 	before := c.Secrets.Snapshot()

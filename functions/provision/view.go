@@ -20,6 +20,7 @@ type connectionView struct {
 	RefreshedAt   time.Time    `json:"refreshed_at"`
 	Error         *failureView `json:"error,omitempty"`
 	NextAttemptAt *time.Time   `json:"next_attempt_at,omitempty"`
+	Warnings      []warning    `json:"warnings,omitempty"`
 	Secret        secretView   `json:"secret"`
 }
 
@@ -30,6 +31,13 @@ type failureView struct {
 	At            time.Time `json:"at"`
 	TraceID       string    `json:"trace_id,omitempty"`
 	CorrelationID string    `json:"correlation_id,omitempty"`
+	ConsentURL    string    `json:"consent_url,omitempty"`
+}
+
+type warning struct {
+	Code   string `json:"code"`
+	Title  string `json:"title"`
+	Action string `json:"action"`
 }
 
 type secretView struct {
@@ -44,11 +52,27 @@ type connectionsView struct {
 
 // appView is an app without its credential.
 type appView struct {
-	App       string      `json:"app"`
-	ClientID  string      `json:"client_id"`
-	Scope     string      `json:"scope"`
-	Cloud     entra.Cloud `json:"cloud"`
-	ChangedAt time.Time   `json:"changed_at"`
+	App         string           `json:"app"`
+	ClientID    string           `json:"client_id"`
+	Scope       string           `json:"scope"`
+	Cloud       entra.Cloud      `json:"cloud"`
+	Credential  string           `json:"credential"`           // its kind
+	ExpiresAt   *time.Time       `json:"expires_at,omitempty"` // of the credential, where known
+	WithinDays  *int             `json:"expires_within_days,omitempty"`
+	Certificate *certificateView `json:"certificate,omitempty"`
+	Federation  *federationView  `json:"federation,omitempty"`
+	ChangedAt   time.Time        `json:"changed_at"`
+}
+
+type certificateView struct {
+	NotAfter   time.Time `json:"not_after"`
+	Thumbprint string    `json:"thumbprint"` // x5t#S256
+}
+
+type federationView struct {
+	Audience string `json:"audience"`
+	Issuer   string `json:"issuer,omitempty"`
+	Subject  string `json:"subject,omitempty"`
 }
 
 type appsView struct {
@@ -61,17 +85,35 @@ func viewConnection(c entra.Connection) connectionView {
 		Status: c.Status(), TokenType: c.TokenType, ExpiresAt: seconds(c.ExpiresAt), RefreshedAt: seconds(c.RefreshedAt),
 		Secret: secretView{c.SecretName, c.SecretARN},
 	}
+	for _, code := range c.Warnings {
+		explained := entra.Explain(code)
+		v.Warnings = append(v.Warnings, warning{code, explained.Title, explained.Action})
+	}
 	if f := c.Failure; f != nil {
 		explained := entra.Explain(f.Code)
-		v.Error = &failureView{f.Code, explained.Title, explained.Action, seconds(f.At), f.TraceID, f.CorrelationID}
+		v.Error = &failureView{f.Code, explained.Title, explained.Action, seconds(f.At), f.TraceID, f.CorrelationID, f.ConsentURL}
 		next := seconds(f.NextAttempt)
 		v.NextAttemptAt = &next
 	}
 	return v
 }
 
-func viewApp(a entra.App) appView {
-	return appView{a.Name, a.ClientID, a.Scope, a.Cloud, seconds(a.ChangedAt)}
+func viewApp(a entra.App, now time.Time) appView {
+	v := appView{App: a.Name, ClientID: a.ClientID, Scope: a.Scope, Cloud: a.Cloud, Credential: a.Credential.Kind(), ChangedAt: seconds(a.ChangedAt)}
+	if at := a.Credential.ExpiresAt(); !at.IsZero() {
+		at = seconds(at)
+		v.ExpiresAt = &at
+	}
+	if e, soon := a.Expiring(now); soon {
+		v.WithinDays = &e.WithinDays
+	}
+	if c := a.Credential.Certificate; c != nil {
+		v.Certificate = &certificateView{seconds(c.NotAfter), c.Thumbprint}
+	}
+	if f := a.Credential.Federation; f != nil {
+		v.Federation = &federationView{f.Audience, f.Issuer, f.Subject}
+	}
+	return v
 }
 
 func seconds(t time.Time) time.Time { return t.UTC().Truncate(time.Second) }

@@ -19,48 +19,99 @@ const tombstone = `{"status":"deleted"}`
 
 func isTombstone(description *string) bool { return aws.ToString(description) == tombstone }
 
-// app is the JSON of an app's secret and, without the credential, of its
-// Description.
+// app is the JSON of an app's secret and, without what must not be seen, of its
+// Description. Either way Credential names the kind.
 type app struct {
 	ClientID     string      `json:"client_id"`
+	Credential   string      `json:"credential"`
 	ClientSecret string      `json:"client_secret,omitempty"`
+	Certificate  string      `json:"certificate,omitempty"` // PEM
+	Thumbprint   string      `json:"thumbprint,omitempty"`
+	ExpiresAt    *time.Time  `json:"expires_at,omitempty"` // of the credential
+	Federation   *federation `json:"federation,omitempty"`
 	Scope        string      `json:"scope"`
 	Cloud        entra.Cloud `json:"cloud"`
 	ChangedAt    time.Time   `json:"changed_at"`
 }
 
-func encodeApp(a entra.App) string {
-	return encode(app{a.ClientID, a.ClientSecret.Reveal(), a.Scope, a.Cloud, a.ChangedAt.UTC()})
+type federation struct {
+	Audience string `json:"audience"`
+	Issuer   string `json:"issuer,omitempty"`
+	Subject  string `json:"subject,omitempty"`
 }
 
-func describeApp(a entra.App) string {
-	return encode(app{ClientID: a.ClientID, Scope: a.Scope, Cloud: a.Cloud, ChangedAt: a.ChangedAt.UTC()})
+func encodeApp(a entra.App) string {
+	stored := newApp(a)
+	stored.ClientSecret = a.Credential.ClientSecret.Reveal()
+	if c := a.Credential.Certificate; c != nil {
+		stored.Certificate = c.PEM.Reveal()
+	}
+	return encode(stored)
+}
+
+func describeApp(a entra.App) string { return encode(newApp(a)) }
+
+func newApp(a entra.App) app {
+	stored := app{ClientID: a.ClientID, Credential: a.Credential.Kind(), Scope: a.Scope, Cloud: a.Cloud, ChangedAt: a.ChangedAt.UTC()}
+	if at := a.Credential.ExpiresAt(); !at.IsZero() {
+		at = at.UTC()
+		stored.ExpiresAt = &at
+	}
+	if c := a.Credential.Certificate; c != nil {
+		stored.Thumbprint = c.Thumbprint
+	}
+	if f := a.Credential.Federation; f != nil {
+		stored.Federation = &federation{f.Audience, f.Issuer, f.Subject}
+	}
+	return stored
 }
 
 func decodeApp(name, value string) (entra.App, error) {
-	var a app
 	if value == noApp {
 		return entra.App{}, entra.ErrNotFound
 	}
-	if json.Unmarshal([]byte(value), &a) != nil {
-		return entra.App{}, &entra.StoreError{Op: "reading app", Code: "unreadable"}
+	unreadable := &entra.StoreError{Op: "reading app", Code: "unreadable"}
+	var stored app
+	if json.Unmarshal([]byte(value), &stored) != nil {
+		return entra.App{}, unreadable
 	}
-	return a.entra(name), nil
+	a := stored.entra(name)
+	a.Credential.ClientSecret = entra.NewSecret(stored.ClientSecret)
+	if a.Credential.Certificate != nil {
+		certificate, err := entra.ParseCertificate(entra.NewSecret(stored.Certificate))
+		if err != nil {
+			return entra.App{}, unreadable
+		}
+		a.Credential.Certificate = certificate
+	}
+	return a, nil
 }
 
 // describedApp reads a Description that a person may have edited: what cannot
 // be read stays empty.
 func describedApp(name, description string) entra.App {
-	var a app
-	_ = json.Unmarshal([]byte(description), &a)
-	return a.entra(name)
+	var stored app
+	_ = json.Unmarshal([]byte(description), &stored)
+	return stored.entra(name)
 }
 
-func (a app) entra(name string) entra.App {
-	return entra.App{
-		Name: name, ClientID: a.ClientID, ClientSecret: entra.NewSecret(a.ClientSecret),
-		Scope: a.Scope, Cloud: a.Cloud, ChangedAt: a.ChangedAt,
+func (stored app) entra(name string) entra.App {
+	a := entra.App{Name: name, ClientID: stored.ClientID, Scope: stored.Scope, Cloud: stored.Cloud, ChangedAt: stored.ChangedAt}
+	var expires time.Time
+	if stored.ExpiresAt != nil {
+		expires = *stored.ExpiresAt
 	}
+	switch stored.Credential {
+	case entra.KindCertificate:
+		a.Credential.Certificate = &entra.Certificate{NotAfter: expires, Thumbprint: stored.Thumbprint}
+	case entra.KindFederation:
+		if f := stored.Federation; f != nil {
+			a.Credential.Federation = &entra.Federation{Audience: f.Audience, Issuer: f.Issuer, Subject: f.Subject}
+		}
+	default:
+		a.Credential.SecretExpiresAt = expires
+	}
+	return a
 }
 
 // connection is the JSON of a connection's Description, at most 2,048
@@ -74,6 +125,8 @@ type connection struct {
 	TenantID    string       `json:"tenant_id"`
 	Cloud       entra.Cloud  `json:"cloud"`
 	Scope       string       `json:"scope"`
+	Warnings    []string     `json:"warnings,omitempty"`
+	WholeAt     time.Time    `json:"writes_whole_at"`
 	Failure     *failure     `json:"failure,omitempty"`
 }
 
@@ -84,15 +137,16 @@ type failure struct {
 	NextAttempt   time.Time `json:"next_attempt_at"`
 	TraceID       string    `json:"trace_id,omitempty"`
 	CorrelationID string    `json:"correlation_id,omitempty"`
+	ConsentURL    string    `json:"consent_url,omitempty"`
 }
 
 func encodeConnection(c entra.Connection) string {
 	d := connection{
 		Status: c.Status(), ExpiresAt: c.ExpiresAt.UTC(), RefreshedAt: c.RefreshedAt.UTC(), Lifetime: int64(c.Lifetime / time.Second),
-		TokenType: c.TokenType, TenantID: c.TenantID, Cloud: c.Cloud, Scope: c.Scope,
+		TokenType: c.TokenType, TenantID: c.TenantID, Cloud: c.Cloud, Scope: c.Scope, Warnings: c.Warnings, WholeAt: c.WholeAt.UTC(),
 	}
 	if f := c.Failure; f != nil {
-		d.Failure = &failure{f.Code, f.At.UTC(), f.Attempts, f.NextAttempt.UTC(), f.TraceID, f.CorrelationID}
+		d.Failure = &failure{f.Code, f.At.UTC(), f.Attempts, f.NextAttempt.UTC(), f.TraceID, f.CorrelationID, f.ConsentURL}
 	}
 	return encode(d)
 }
@@ -107,10 +161,11 @@ func decodeConnection(ref entra.ConnectionRef, name, arn, description *string) e
 	}
 	c.TenantID, c.Cloud, c.Scope, c.TokenType = d.TenantID, d.Cloud, d.Scope, d.TokenType
 	c.ExpiresAt, c.RefreshedAt, c.Lifetime = d.ExpiresAt, d.RefreshedAt, time.Duration(d.Lifetime)*time.Second
+	c.Warnings, c.WholeAt = d.Warnings, d.WholeAt
 	if f := d.Failure; f != nil {
 		c.Failure = &entra.Failure{
 			Status: d.Status, Code: f.Code, At: f.At, Attempts: f.Attempts, NextAttempt: f.NextAttempt,
-			TraceID: f.TraceID, CorrelationID: f.CorrelationID,
+			TraceID: f.TraceID, CorrelationID: f.CorrelationID, ConsentURL: f.ConsentURL,
 		}
 	}
 	return c

@@ -6,6 +6,7 @@ import (
 	"flag"
 	"net/http"
 	"os"
+	"reflect"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -28,7 +29,7 @@ var (
 	start = time.Date(2026, 11, 23, 1, 0, 0, 0, time.UTC)
 	ref   = entra.ConnectionRef{App: "default", Name: "acme"}
 	app   = entra.App{
-		Name: "default", ClientID: "cccccccc-0000-4000-8000-000000000003", ClientSecret: entra.NewSecret("s3cret <&>"),
+		Name: "default", ClientID: "cccccccc-0000-4000-8000-000000000003", Credential: entra.Credential{ClientSecret: entra.NewSecret("s3cret <&>")},
 		Scope: "https://graph.microsoft.com/.default", Cloud: entra.Public, ChangedAt: start,
 	}
 	token = entra.Token{TenantID: tenant, Type: "Bearer", AccessToken: entra.NewSecret("t0ken"), ExpiresIn: 3599, ExtExpiresIn: 7199, RequestedAt: start}
@@ -93,11 +94,11 @@ func TestStoredForm(t *testing.T) {
 		t.Errorf("read back: %+v, %v", got, err)
 	}
 	got.Failure, c.Failure = nil, nil
-	if got != c {
+	if !reflect.DeepEqual(got, c) {
 		t.Errorf("read back:\n got %+v\nwant %+v", got, c)
 	}
 	readApp, err := store.App(t.Context(), "default")
-	if err != nil || !readApp.ClientSecret.Equal(app.ClientSecret) || !readApp.ChangedAt.Equal(start) || readApp.Scope != app.Scope {
+	if err != nil || !readApp.Credential.Equal(app.Credential) || !readApp.ChangedAt.Equal(start) || readApp.Scope != app.Scope {
 		t.Errorf("app read back: %+v, %v", readApp, err)
 	}
 }

@@ -17,7 +17,9 @@ import (
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
 
+	"entra-connector/internal/awsidentity"
 	"entra-connector/internal/secretstore"
 	"entra-connector/pkg/entra"
 )
@@ -50,6 +52,7 @@ func New(ctx context.Context, lookup func(string) (string, bool)) (*Setup, error
 	if err != nil {
 		return nil, errors.New("the AWS configuration cannot be read; check the AWS_ variables")
 	}
+	vars.entra.Assertions = awsidentity.New(sts.NewFromConfig(aws), time.Now)
 	return &Setup{
 		Store:  secretstore.New(secretsmanager.NewFromConfig(aws), vars.store),
 		Entra:  entra.NewClient(vars.entra),

@@ -1,6 +1,7 @@
 package entra
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -15,6 +16,20 @@ type codeEntry struct {
 	codes []int
 	class Class
 	Explanation
+}
+
+// consentCodes are met where an administrator of the tenant has not consented.
+var consentCodes = []int{700016, 7000229, 700011, 65001, 650056, 90094}
+
+// federationCodes are met where no federated credential matches.
+var federationCodes = []int{70021, 700211, 700212, 700213, 7002131}
+
+// otherCloudCodes are met where the tenant may live in another cloud.
+var otherCloudCodes = []int{90002, 90038, 700016, 900382, 900432}
+
+func isOneOf(code string, codes []int) bool {
+	number, err := strconv.Atoi(strings.TrimPrefix(code, codePrefix))
+	return err == nil && slices.Contains(codes, number)
 }
 
 // aadsts explains the codes that the client credentials grant can meet.
@@ -53,7 +68,7 @@ var aadsts = []codeEntry{
 		"The client assertion is outside its valid time",
 		"Check the clock of whatever issues the assertion, and the certificate's dates.",
 	}},
-	{[]int{70021, 700211, 700212, 700213, 7002131}, Unsettled, Explanation{
+	{federationCodes, Unsettled, Explanation{
 		"No federated credential of the app matches the assertion",
 		"Under App registrations > Certificates & secrets > Federated credentials, make issuer, subject and audience match exactly.",
 	}},
@@ -167,7 +182,22 @@ var explanations = map[string]Explanation{
 	CodeUnavailable: unavailable,
 	CodeTimeout:     {"Entra did not answer in time", "Nothing, if it passes: the next sweep tries again."},
 	CodeMalformed:   {"The answer is not a token response", "Check what stands between this function and Entra, such as a proxy, and AZURE_AUTHORITY_HOST."},
-	CodeAppMissing:  {"The connection's app does not exist", "Create the app again with PUT /apps/{app}, or delete the connection."},
+	CodeNotFound:    {"There is no such connection", "Check the name; a connection that was just provisioned may take five minutes to be listed."},
+	CodeUnreadable:  {"What is stored of the connection is unreadable", "Provision it again with POST /connections."},
+	CodeShortLived: {"The tenant's policy issues tokens too short-lived to be kept fresh",
+		"Have an administrator of the tenant exempt the app from the token lifetime policy, or set it to half an hour at least."},
+	CodeFederationDisabled: {"AWS does not issue identity tokens for this account",
+		"Turn on outbound web identity federation for the AWS account in IAM > Account settings, and deploy with the parameter Federation=true."},
+	CodeFederationDenied: {"The function may not ask AWS STS for an identity token",
+		"Deploy with the parameter Federation=true, which grants sts:GetWebIdentityToken to both functions."},
+	CodeIssuerUnavailable: {"AWS STS did not issue an identity token", "Nothing, if it passes: the next sweep tries again."},
+	WarnNoRoles: {"The token carries no permission",
+		"Have an administrator of the tenant grant the app an application permission under Enterprise applications > Permissions, then refresh the connection."},
+	WarnDevOps: {"Azure DevOps decides by its own list of users",
+		"Add the app's service principal to the organization under Organization settings > Users, with a Basic licence."},
+	WarnShortLived: {"The tenant's policy issues short-lived tokens",
+		"Have an administrator of the tenant lengthen the token lifetime policy to half an hour at least, or readers may find an expired token."},
+	CodeAppMissing: {"The connection's app does not exist", "Create the app again with PUT /apps/{app}, or delete the connection."},
 
 	"invalid_client":      {"Entra does not accept the app's credential", "Check the client ID and its credential under App registrations > Certificates & secrets, and store them with PUT /apps/{app}."},
 	"unauthorized_client": {"The app may not use this grant in this tenant", "Check the client ID, the tenant ID and the cloud, and have an administrator of the tenant grant admin consent."},

@@ -33,6 +33,10 @@ type ClientConfig struct {
 	Authority string            // replaces every cloud's own; see ParseAuthority
 	Transport http.RoundTripper // nil: http.DefaultTransport's settings, with connections kept for a sweep
 	Now       func() time.Time  // nil: time.Now
+
+	// Assertions issues the assertions of federated apps. Without it they are
+	// refused.
+	Assertions AssertionSource
 }
 
 // Client asks Entra for tokens and tenants. It is safe for concurrent use and
@@ -41,13 +45,18 @@ type Client struct {
 	authority string
 	http      *http.Client
 	now       func() time.Time
+
+	assertions AssertionSource
 }
 
 // NewClient returns a Client.
 func NewClient(cfg ClientConfig) *Client {
-	c := &Client{authority: cfg.Authority, now: cfg.Now}
+	c := &Client{authority: cfg.Authority, now: cfg.Now, assertions: cfg.Assertions}
 	if c.now == nil {
 		c.now = time.Now
+	}
+	if c.assertions == nil {
+		c.assertions = noAssertions{}
 	}
 	transport := cfg.Transport
 	if transport == nil {
@@ -86,20 +95,33 @@ func newGUID() string {
 // No client capability is declared. A token for "cp1" lives a day, but can be
 // revoked before, which nobody who watches its expiry would see.
 func (c *Client) Token(ctx context.Context, app App, tenantID string) (Token, error) {
+	request, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	tokenURL := c.url(app.Cloud, tenantID, "/oauth2/v2.0/token")
+	assertion, err := c.assertionForm(request, app, tokenURL)
+	if err != nil {
+		if request.Err() != nil {
+			err = transportError(ctx, request)
+		}
+		return Token{}, err
+	}
 	cfg := clientcredentials.Config{
-		ClientID:     app.ClientID,
-		ClientSecret: app.ClientSecret.Reveal(),
-		TokenURL:     c.url(app.Cloud, tenantID, "/oauth2/v2.0/token"),
-		Scopes:       []string{app.Scope},
+		ClientID:       app.ClientID,
+		ClientSecret:   app.Credential.ClientSecret.Reveal(),
+		EndpointParams: assertion,
+		TokenURL:       tokenURL,
+		Scopes:         []string{app.Scope},
 		// The zero style sends a refused request a second time.
 		AuthStyle: oauth2.AuthStyleInParams,
 	}
-	request, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
 	sent := c.now()
 	answer, err := cfg.Token(context.WithValue(request, oauth2.HTTPClient, c.http))
 	if err != nil {
-		return Token{}, c.tokenError(ctx, request, err)
+		err = c.tokenError(ctx, request, err)
+		if refused := (*Error)(nil); errors.As(err, &refused) {
+			refused.explain(c, app, tenantID)
+		}
+		return Token{}, err
 	}
 	token := Token{
 		TenantID:    tenantID,
@@ -140,6 +162,12 @@ func (c *Client) ResolveTenant(ctx context.Context, cloud Cloud, tenant string) 
 	if guidPattern.MatchString(tenant) {
 		return strings.ToLower(tenant), nil
 	}
+	return c.lookUp(ctx, cloud, tenant)
+}
+
+// lookUp returns the GUID of a tenant from its OpenID configuration. A tenant
+// that lives in another cloud is refused with the name of that one.
+func (c *Client) lookUp(ctx context.Context, cloud Cloud, tenant string) (string, error) {
 	request, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(request, http.MethodGet, c.url(cloud, tenant, "/v2.0/.well-known/openid-configuration"), nil)
@@ -169,7 +197,26 @@ func (c *Client) ResolveTenant(ctx context.Context, cloud Cloud, tenant string) 
 	if id == "" || id != tenantOf(config.TokenEndpoint) {
 		return "", &Error{Class: Malformed, Code: CodeMalformed}
 	}
+	if home, known := cloudOf(config.TokenEndpoint); known && home != cloud {
+		return "", &Error{Class: Refused, Code: codeOtherCloud, TenantCloud: home}
+	}
 	return id, nil
+}
+
+// explain adds what a person needs to act on the refusal.
+func (e *Error) explain(c *Client, app App, tenantID string) {
+	switch {
+	case isOneOf(e.Code, consentCodes):
+		e.ConsentURL = c.ConsentURL(app, tenantID)
+	case isOneOf(e.Code, federationCodes):
+		e.Federation = app.Credential.Federation
+	}
+}
+
+// ConsentURL is where an administrator of the tenant consents to the app.
+// Source: Microsoft Entra, "Grant tenant-wide admin consent to an application".
+func (c *Client) ConsentURL(app App, tenantID string) string {
+	return c.url(app.Cloud, tenantID, "/adminconsent?client_id="+url.QueryEscape(app.ClientID))
 }
 
 // tenantOf returns the GUID that the path of one of Entra's URLs begins with.

@@ -29,6 +29,8 @@ type Connection struct {
 	ExpiresAt   time.Time
 	Lifetime    time.Duration // of the stored token, from request to expiry
 	RefreshedAt time.Time     // when the stored token was asked for
+	Warnings    []string      // codes of what is to be said of the stored token
+	WholeAt     time.Time     // when the budget of writes is whole again; see spend
 	Failure     *Failure      // of the last refresh; nil where it succeeded
 
 	SecretName, SecretARN string // where integrations read the token
@@ -44,6 +46,7 @@ type Failure struct {
 	NextAttempt   time.Time
 	TraceID       string
 	CorrelationID string
+	ConsentURL    string // where an administrator consents, if that is what it takes
 }
 
 // Status returns the connection's health.
@@ -73,6 +76,7 @@ func (c Connection) withToken(app App, token Token) Connection {
 	c.TenantID, c.Cloud, c.Scope = token.TenantID, app.Cloud, app.Scope
 	c.TokenType, c.ExpiresAt, c.Lifetime = token.Type, token.ExpiresAt(), token.Lifetime()
 	c.RefreshedAt, c.Failure = token.RequestedAt, nil
+	c.Warnings, c.WholeAt = warnings(app.Scope, token), spend(c.WholeAt, token.RequestedAt)
 	return c
 }
 
@@ -87,7 +91,7 @@ const (
 func (c Connection) withFailure(err *Error, app App, now time.Time) Connection {
 	f := &Failure{
 		Status: NeedsPerson, Code: err.Code, At: now, Attempts: 1,
-		TraceID: err.TraceID, CorrelationID: err.CorrelationID,
+		TraceID: err.TraceID, CorrelationID: err.CorrelationID, ConsentURL: err.ConsentURL,
 	}
 	if err.Passes(now, app.ChangedAt) {
 		f.Status = Retrying
@@ -107,8 +111,12 @@ func (c Connection) withFailure(err *Error, app App, now time.Time) Connection {
 // due reports whether less than the window is left of the token's life, or less
 // than half of it where that is shorter, as with a tenant whose policy issues
 // short tokens; or whether the app changed after the token was asked for, so
-// that a new credential is in use everywhere after one sweep.
+// that a new credential is in use everywhere after one sweep. With its budget
+// of writes spent a connection is not due, before the store refuses them.
 func (c Connection) due(app App, window time.Duration, now time.Time) bool {
+	if spent(c.WholeAt, now) {
+		return false
+	}
 	return c.ExpiresAt.Sub(now) < min(window, c.Lifetime/2) || c.RefreshedAt.Before(app.ChangedAt)
 }
 

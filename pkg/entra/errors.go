@@ -62,6 +62,14 @@ const (
 	CodeAppMissing  = "app_not_found"
 	CodeNotFound    = "connection_not_found"
 	CodeUnreadable  = "unreadable_state"
+	CodeShortLived  = "token_lifetime_too_short"
+
+	// Of the AWS side of federation.
+	CodeFederationDisabled = "federation_disabled"
+	CodeFederationDenied   = "federation_denied"
+	CodeIssuerUnavailable  = "sts_unavailable"
+
+	codeOtherCloud = "AADSTS90038"
 )
 
 // Error is a failed exchange with Entra. It holds nothing of the answer but
@@ -73,6 +81,10 @@ type Error struct {
 	RetryAfter    time.Duration // zero where Entra sent none
 	TraceID       string        // for Microsoft's support
 	CorrelationID string        // the client-request-id that was sent
+
+	ConsentURL  string      // where an administrator consents, if that is what it takes
+	TenantCloud Cloud       // where the tenant lives, if not where it was looked for
+	Federation  *Federation // what a federated credential has to repeat, if it does not
 }
 
 func (e *Error) Error() string { return "entra: " + e.Code + ": " + e.Title() }
@@ -81,7 +93,16 @@ func (e *Error) Error() string { return "entra: " + e.Code + ": " + e.Title() }
 func (e *Error) Title() string { return Explain(e.Code).Title }
 
 // Action says in one sentence what a person must do.
-func (e *Error) Action() string { return Explain(e.Code).Action }
+func (e *Error) Action() string {
+	switch f := e.Federation; {
+	case e.TenantCloud != "":
+		return fmt.Sprintf("Use cloud %q, with an app that is registered there.", e.TenantCloud)
+	case f != nil:
+		return fmt.Sprintf("Under App registrations > Certificates & secrets > Federated credentials, enter issuer %s, subject %s and audience %s to the letter.",
+			f.Issuer, f.Subject, f.Audience)
+	}
+	return Explain(e.Code).Action
+}
 
 // Passes reports whether the failure is expected to go away by itself, given
 // when the app or the connection last changed.

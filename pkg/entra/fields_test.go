@@ -79,7 +79,7 @@ func TestFieldRules(t *testing.T) {
 	for name, change := range good {
 		r := validRequest()
 		change(&r)
-		if err := r.Validate(); err != nil {
+		if err := r.Validate(start); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -156,7 +156,7 @@ func TestFieldRules(t *testing.T) {
 	for _, tt := range bad {
 		r := validRequest()
 		tt.change(&r)
-		err := r.Validate()
+		err := r.Validate(start)
 		if got := strings.Join(fieldsOf(t, err), " "); got != tt.fields {
 			t.Errorf("%s: complains of %q, want %q", tt.name, got, tt.fields)
 		}
@@ -230,7 +230,7 @@ func FuzzFields(f *testing.F) {
 	f.Fuzz(func(t *testing.T, tenant, scope string) {
 		r := validRequest()
 		r.TenantID, r.AppFields.Scope = tenant, scope
-		if r.Validate() != nil {
+		if r.Validate(start) != nil {
 			return
 		}
 		if strings.ContainsAny(tenant, "/\\?#%@: \t\r\n") || !strings.HasSuffix(scope, "/.default") || strings.ContainsAny(scope, " \t\r\n\"<>?#") {

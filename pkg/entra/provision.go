@@ -31,14 +31,14 @@ type ProvisionRequest struct {
 }
 
 // Validate reports an [*InvalidError] with every field that is wrong.
-func (r ProvisionRequest) Validate() error {
-	_, _, err := r.parse()
+func (r ProvisionRequest) Validate(now time.Time) error {
+	_, _, err := r.parse(now)
 	return err
 }
 
 // parse returns the app that is asked for, with no more than its name where it
 // is only named, and the tenant.
-func (r ProvisionRequest) parse() (App, string, error) {
+func (r ProvisionRequest) parse(now time.Time) (App, string, error) {
 	var bad fieldErrors
 	tenant, err := parseTenant(r.TenantID)
 	bad.add("tenant_id", err)
@@ -48,7 +48,7 @@ func (r ProvisionRequest) parse() (App, string, error) {
 	}
 	app := App{Name: r.App}
 	if !r.AppFields.IsZero() {
-		app = bad.app(r.App, r.AppFields)
+		app = bad.app(r.App, r.AppFields, now)
 	}
 	return app, tenant, bad.err()
 }
@@ -57,8 +57,11 @@ func (r ProvisionRequest) parse() (App, string, error) {
 // reports whether the connection is new. Errors: [*InvalidError], [ErrNotFound]
 // for an app that does not exist, [*ConflictError], [*Error], [*StoreError].
 func (p *Provisioner) Provision(ctx context.Context, req ProvisionRequest) (Connection, bool, error) {
-	asked, tenant, err := req.parse()
+	asked, tenant, err := req.parse(p.Now())
 	if err != nil {
+		return Connection{}, false, err
+	}
+	if asked, err = p.identify(ctx, asked); err != nil {
 		return Connection{}, false, err
 	}
 	app, save, err := p.appFor(ctx, asked)
@@ -77,7 +80,10 @@ func (p *Provisioner) Provision(ctx context.Context, req ProvisionRequest) (Conn
 	if err != nil {
 		return Connection{}, false, err
 	}
-	token, err := p.Entra.Token(ctx, app, tenantID)
+	token, err := p.proof(ctx, app, tenantID)
+	if err == nil && token.Lifetime() < minLifetime {
+		err = &Error{Class: Refused, Code: CodeShortLived}
+	}
 	if err != nil {
 		return Connection{}, false, err
 	}
@@ -138,7 +144,7 @@ func (p *Provisioner) appFor(ctx context.Context, asked App) (App, func(context.
 			"App %q exists with another %s. Use another app name, or replace the app for all its connections with PUT /apps/%[1]s.",
 			asked.Name, strings.Join(fields, ", "))}
 	}
-	if stored.ClientSecret.Equal(asked.ClientSecret) {
+	if stored.Credential.Equal(asked.Credential) {
 		return stored, nothing, nil
 	}
 	return asked, func(ctx context.Context) error { return p.Store.UpdateApp(ctx, asked) }, nil
@@ -189,6 +195,9 @@ func (p *Provisioner) PutApp(ctx context.Context, app App) (App, bool, error) {
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		return App{}, false, err
 	}
+	if app, err = p.identify(ctx, app); err != nil {
+		return App{}, false, err
+	}
 	if err := p.prove(ctx, app); err != nil {
 		return App{}, false, err
 	}
@@ -201,10 +210,22 @@ func (p *Provisioner) PutApp(ctx context.Context, app App) (App, bool, error) {
 	return app, false, p.Store.UpdateApp(ctx, app)
 }
 
+// identify finds out as whom a federated app presents itself, so that a person
+// can see what to enter in Entra.
+func (p *Provisioner) identify(ctx context.Context, app App) (App, error) {
+	if app.Credential.Federation == nil {
+		return app, nil
+	}
+	identified, err := p.Entra.Identify(ctx, *app.Credential.Federation)
+	app.Credential.Federation = &identified
+	return app, err
+}
+
 // maxProofs bounds how many tenants are asked to prove an app. More than one,
 // since a tenant may refuse for reasons of its own, such as a withdrawn consent.
 const maxProofs = 3
 
+// prove is content with one of the app's tenants, the healthiest first.
 func (p *Provisioner) prove(ctx context.Context, app App) error {
 	connections, _, err := p.Store.Connections(ctx, app.Name, PageLimit, "")
 	if err != nil {
@@ -215,15 +236,69 @@ func (p *Provisioner) prove(ctx context.Context, app App) error {
 	slices.SortStableFunc(connections, func(a, b Connection) int {
 		return slices.Index(health, a.Status()) - slices.Index(health, b.Status())
 	})
-	var refusal error
+	var tenants []string
 	for _, c := range connections[:min(maxProofs, len(connections))] {
-		_, err := p.Entra.Token(ctx, app, c.TenantID)
-		if err == nil {
-			return nil
-		}
-		refusal = cmp.Or(refusal, err)
+		tenants = append(tenants, c.TenantID)
 	}
-	return refusal
+	if len(tenants) == 0 {
+		return nil
+	}
+	_, err = p.proof(ctx, app, tenants...)
+	return err
+}
+
+// proof gets a token in the first of the tenants that grants one. Refusals that
+// pass shortly after a change are met by asking again, as long as there is time:
+// the credential, or the consent, may be a minute old.
+func (p *Provisioner) proof(ctx context.Context, app App, tenants ...string) (Token, error) {
+	for round := 0; ; round++ {
+		var first error
+		unsettled := false
+		for _, tenant := range tenants {
+			token, err := p.Entra.Token(ctx, app, tenant)
+			if err == nil {
+				return token, nil
+			}
+			var refused *Error
+			unsettled = unsettled || errors.As(err, &refused) && refused.Class == Unsettled
+			first = cmp.Or(first, err)
+		}
+		if !unsettled || round == len(settleWaits) || !sleep(ctx, settleWaits[round]) {
+			return Token{}, p.whereTenantLives(ctx, app, tenants[0], first)
+		}
+	}
+}
+
+// settleWaits are the pauses between proofs. Secrets have been seen to take 4 to
+// 18 seconds until they are known everywhere.
+var settleWaits = []time.Duration{2 * time.Second, 4 * time.Second, 8 * time.Second}
+
+// sleep waits unless the context would not leave time for another try after it.
+func sleep(ctx context.Context, d time.Duration) bool {
+	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) < d+answerTime {
+		return false
+	}
+	select {
+	case <-time.After(d):
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// answerTime is what a token request takes, with much to spare.
+const answerTime = 3 * time.Second
+
+// whereTenantLives turns a refusal of the tenant into one that names the cloud
+// that the tenant is in, if its OpenID configuration tells.
+func (p *Provisioner) whereTenantLives(ctx context.Context, app App, tenant string, err error) error {
+	var refused, elsewhere *Error
+	if errors.As(err, &refused) && isOneOf(refused.Code, otherCloudCodes) {
+		if _, err := p.Entra.lookUp(ctx, app.Cloud, tenant); errors.As(err, &elsewhere) && elsewhere.TenantCloud != "" {
+			refused.TenantCloud = elsewhere.TenantCloud
+		}
+	}
+	return err
 }
 
 // DeleteApp deletes an app that no connection uses. Errors: [ErrNotFound],

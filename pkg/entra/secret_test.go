@@ -30,7 +30,7 @@ func TestSecretNeverPrints(t *testing.T) {
 		"unexported": unexported{secret},
 		"nested":     nested{unexported{secret}, []entra.Secret{secret}, unexported{secret}},
 		"map":        map[string]entra.Secret{"k": secret},
-		"app":        entra.App{Name: "a", ClientSecret: secret},
+		"app":        entra.App{Name: "a", Credential: entra.Credential{ClientSecret: secret, Certificate: &entra.Certificate{PEM: secret}}},
 		"token":      entra.Token{AccessToken: secret},
 		"error":      fmt.Errorf("wrapped: %v", secret),
 	}

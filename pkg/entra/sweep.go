@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -38,6 +39,7 @@ type SweepReport struct {
 	Waiting   int            `json:"waiting"`   // left alone until their next attempt
 	Deferred  int            `json:"deferred"`  // due, but the time did not allow
 	Failures  []SweepFailure `json:"failures"`  // of Failed, at most maxFailures
+	Expiring  []Expiring     `json:"expiring,omitempty"`
 	// Incomplete is set when the listing broke off: what it had not reached by
 	// then was not looked at.
 	Incomplete bool `json:"incomplete,omitempty"`
@@ -78,6 +80,7 @@ func (s *Sweeper) Sweep(ctx context.Context, req SweepRequest) (SweepReport, err
 		return SweepReport{}, err
 	}
 	run.refreshDue(ctx)
+	run.warnOfExpiry(ctx)
 	report := run.report
 	report.Due = report.Refreshed + report.Failed + report.Deferred
 	return report, nil
@@ -218,6 +221,17 @@ func (s *sweep) refreshDue(ctx context.Context) {
 		})
 	}
 	group.Wait()
+}
+
+// warnOfExpiry reports the credentials that are close to their end.
+func (s *sweep) warnOfExpiry(ctx context.Context) {
+	for _, name := range slices.Sorted(maps.Keys(s.apps)) {
+		if e, ok := s.apps[name].app.Expiring(s.Now()); ok {
+			s.Log.WarnContext(ctx, "credential expires", "app", e.App, "credential", e.Credential,
+				"expires_at", e.ExpiresAt, "within_days", e.WithinDays)
+			s.report.Expiring = append(s.report.Expiring, e)
+		}
+	}
 }
 
 func failures(c Connection) int {

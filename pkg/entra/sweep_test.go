@@ -78,8 +78,9 @@ func TestDueFollowsTheTokensLife(t *testing.T) {
 	}
 	for _, tt := range tests {
 		w := newWorld(t)
-		w.entra.Fail(entratest.Fault{Response: entratest.Lifetime(tt.lifetime)})
 		w.provision(t, tenantA)
+		w.entra.Fail(entratest.Fault{Response: entratest.Lifetime(tt.lifetime)})
+		w.force(t)
 		w.clock.advance(tt.notDue)
 		checkReport(t, tt.name+", just before", w.sweep(t), entra.SweepReport{Checked: 1})
 		w.clock.advance(time.Second)
@@ -353,8 +354,11 @@ func TestRotationReachesEveryConnection(t *testing.T) {
 	w.clock.advance(6 * time.Minute)
 
 	rotated := w.app()
-	rotated.ClientSecret = entra.NewSecret("n3w-secret")
-	_, _, err := w.provisioner.PutApp(t.Context(), rotated)
+	rotated.Credential.ClientSecret = entra.NewSecret("n3w-secret")
+	// Too short a time to wait for the secret to be known.
+	brief, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	_, _, err := w.provisioner.PutApp(brief, rotated)
 	if e := asEntraError(t, err); e.Code != "AADSTS7000215" {
 		t.Errorf("wrong new secret: %v", err)
 	}

@@ -93,7 +93,7 @@ func newWorldWith(t *testing.T, o secretstoretest.Options) *world {
 
 // app is the app as it is registered, not stored.
 func (w *world) app() entra.App {
-	return entra.App{Name: "default", ClientID: clientID, ClientSecret: entra.NewSecret(canary), Scope: graph, Cloud: entra.Public}
+	return entra.App{Name: "default", ClientID: clientID, Credential: entra.Credential{ClientSecret: entra.NewSecret(canary)}, Scope: graph, Cloud: entra.Public}
 }
 
 // provision provisions a tenant and returns its connection.
@@ -111,6 +111,16 @@ func (w *world) provision(t *testing.T, tenant string) entra.Connection {
 func (w *world) sweep(t *testing.T) entra.SweepReport {
 	t.Helper()
 	report, err := w.sweeper.Sweep(t.Context(), entra.SweepRequest{})
+	if err != nil {
+		t.Fatalf("sweep: %v", err)
+	}
+	return report
+}
+
+// force refreshes everything, due or not.
+func (w *world) force(t *testing.T) entra.SweepReport {
+	t.Helper()
+	report, err := w.sweeper.Sweep(t.Context(), entra.SweepRequest{Force: true})
 	if err != nil {
 		t.Fatalf("sweep: %v", err)
 	}

@@ -1,0 +1,84 @@
+// Package awsidentity issues assertions that say which IAM role this program
+// runs as, for apps that store no credential. It is the
+// [entra.AssertionSource] of both functions.
+package awsidentity
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
+	"github.com/aws/aws-sdk-go-v2/service/sts/types"
+	"github.com/aws/smithy-go"
+
+	"entra-connector/pkg/entra"
+)
+
+const (
+	// signing is the only algorithm that Entra supports for federation.
+	signing = "RS256"
+	// life is what a sweep may take, with as much again to spare. An assertion
+	// may not outlive the session of its role, and STS allows an hour at most.
+	life = 10 * time.Minute
+	// early is how long before its end an assertion is replaced.
+	early = time.Minute
+)
+
+// Source asks AWS STS, and keeps an assertion for as long as it is good, so that
+// one serves a whole sweep. It is safe for concurrent use.
+type Source struct {
+	client *sts.Client
+	now    func() time.Time
+
+	mu     sync.Mutex // held while asking, so that others wait for the answer
+	issued map[string]assertion
+}
+
+type assertion struct {
+	jwt     entra.Secret
+	expires time.Time
+}
+
+var _ entra.AssertionSource = (*Source)(nil)
+
+// New returns a Source. The client needs a Region: the global endpoint of STS
+// does not know the call.
+func New(client *sts.Client, now func() time.Time) *Source {
+	return &Source{client: client, now: now, issued: make(map[string]assertion)}
+}
+
+// Assertion returns an assertion for the audience.
+func (s *Source) Assertion(ctx context.Context, audience string) (entra.Secret, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if a, ok := s.issued[audience]; ok && s.now().Before(a.expires.Add(-early)) {
+		return a.jwt, nil
+	}
+	out, err := s.client.GetWebIdentityToken(ctx, &sts.GetWebIdentityTokenInput{
+		Audience: []string{audience}, SigningAlgorithm: aws.String(signing), DurationSeconds: aws.Int32(int32(life / time.Second)),
+	})
+	if err != nil {
+		return entra.Secret{}, explain(ctx, err)
+	}
+	a := assertion{entra.NewSecret(aws.ToString(out.WebIdentityToken)), aws.ToTime(out.Expiration)}
+	s.issued[audience] = a
+	return a.jwt, nil
+}
+
+// explain keeps nothing of the error's text, which names roles and accounts.
+func explain(ctx context.Context, err error) error {
+	var disabled *types.OutboundWebIdentityFederationDisabledException
+	var api smithy.APIError
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case errors.As(err, &disabled):
+		return &entra.Error{Class: entra.Refused, Code: entra.CodeFederationDisabled}
+	case errors.As(err, &api) && api.ErrorCode() == "AccessDenied":
+		return &entra.Error{Class: entra.Refused, Code: entra.CodeFederationDenied}
+	}
+	return &entra.Error{Class: entra.Unavailable, Code: entra.CodeIssuerUnavailable}
+}

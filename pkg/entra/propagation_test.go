@@ -1,0 +1,87 @@
+package entra_test
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"entra-connector/pkg/entra"
+	"entra-connector/pkg/entra/entratest"
+)
+
+// inMemory reaches a stand-in without a network, so that time can be the
+// bubble's.
+func inMemory(h http.Handler) roundTripper {
+	return func(r *http.Request) (*http.Response, error) {
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		response := w.Result()
+		response.Request = r
+		return response, nil
+	}
+}
+
+// A secret that was just made is waited for within the request, as long as its
+// 24 seconds allow, and one that stays wrong is refused in time.
+func TestPropagationWithinTheRequest(t *testing.T) {
+	for name, tt := range map[string]struct {
+		code, times int // how often Entra refuses
+		budget      time.Duration
+		refused     bool
+		took        time.Duration
+		asked       int
+	}{
+		"known at once":            {7000215, 0, 24 * time.Second, false, 0, 1},
+		"known after a refusal":    {7000215, 1, 24 * time.Second, false, 2 * time.Second, 2},
+		"known after three":        {7000215, 3, 24 * time.Second, false, 14 * time.Second, 4},
+		"consent known after two":  {7000229, 2, 24 * time.Second, false, 6 * time.Second, 3},
+		"stays wrong":              {7000215, 9, 24 * time.Second, true, 14 * time.Second, 4},
+		"no time":                  {7000215, 1, 4 * time.Second, true, 0, 1},
+		"a refusal that stays one": {7000222, 1, 24 * time.Second, true, 0, 1},
+		"throttled":                {50196, 1, 24 * time.Second, true, 0, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			app := (&world{}).app()
+			synctest.Test(t, func(t *testing.T) {
+				stand := entratest.New(entratest.Options{})
+				stand.AddTenant(entratest.Tenant{ID: tenantA})
+				stand.AddApp(entratest.App{ClientID: clientID, Secrets: []entratest.Secret{{Value: canary}}})
+				stand.Consent(tenantA, clientID)
+				if tt.times > 0 {
+					stand.Fail(entratest.Fault{Times: tt.times, Response: entratest.Refused(tt.code)})
+				}
+				p := &entra.Provisioner{
+					Store: &oneConnection{}, Now: time.Now, Log: slog.New(slog.DiscardHandler),
+					Entra: entra.NewClient(entra.ClientConfig{Authority: "https://stand-in.invalid", Transport: inMemory(stand)}),
+				}
+				ctx, cancel := context.WithTimeout(t.Context(), tt.budget)
+				defer cancel()
+				begin := time.Now()
+				_, _, err := p.PutApp(ctx, app)
+				if (err != nil) != tt.refused {
+					t.Errorf("error %v, want one: %t", err, tt.refused)
+				}
+				if took := time.Since(begin); took != tt.took || len(stand.Requests()) != tt.asked {
+					t.Errorf("took %v and %d requests, want %v and %d", took, len(stand.Requests()), tt.took, tt.asked)
+				}
+			})
+		})
+	}
+}
+
+// oneConnection is a store of an app with one connection, which forgets.
+type oneConnection struct{ entra.Store }
+
+func (oneConnection) DescribeApp(context.Context, string) (entra.App, error) {
+	return entra.App{}, nil
+}
+
+func (oneConnection) Connections(context.Context, string, int, string) ([]entra.Connection, string, error) {
+	return []entra.Connection{{TenantID: tenantA}}, "", nil
+}
+
+func (oneConnection) UpdateApp(context.Context, entra.App) error { return nil }
