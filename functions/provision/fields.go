@@ -44,7 +44,7 @@ func appFieldsOf(fields map[string]string) entra.AppFields {
 }
 
 // readFields reads a JSON object of strings. It returns the fields that are
-// good so far, and what is wrong with the others: encoding/json alone would
+// there, empty where something is wrong with them, and what that is: encoding/json alone would
 // match names in any case, let the last of two win, and stop at the first
 // error. The error is for a body that is no JSON object at all.
 func readFields(r *http.Request, known ...string) (map[string]string, []entra.FieldError, error) {
@@ -69,7 +69,7 @@ func readObject(body []byte, known []string) (map[string]string, []entra.FieldEr
 	fields := make(map[string]string)
 	var bad []entra.FieldError
 	reject := func(name, detail string) {
-		delete(fields, name)
+		fields[name] = "" // given all the same, so that nothing else is missed in its place
 		if !slices.ContainsFunc(bad, func(e entra.FieldError) bool { return e.Field == name }) {
 			bad = append(bad, entra.FieldError{Field: name, Detail: detail})
 		}

@@ -77,6 +77,33 @@ func TestProveBeforeStore(t *testing.T) {
 	}
 }
 
+// Every code that Entra is known to refuse with becomes an answer with the right
+// status and advice.
+func TestEveryCodeHasItsStatus(t *testing.T) {
+	t.Parallel()
+	statuses := map[int][]int{
+		422: {7000215, 70002, 700027, 70021, 700211, 700212, 700213, 7002131, 700016, 7000229, 700011, 500011, 65001, 650056, 90094,
+			7000222, 7000216, 7000218, 700025, 50012, 700030, 50048, 50027, 50013, 500133, 700024, 700229,
+			7000112, 70001, 1000031, 90002, 900023, 90019, 50059, 50128, 9001023, 90124, 90130, 50194, 90038, 900382, 900432, 500021, 500022,
+			70011, 1002012, 28002, 28003, 700022, 700023, 901002, 500014, 650052, 650054, 650057, 50001, 501051, 53003, 530032, 90036, 90092, 50000, 123456},
+		503: {50196, 90055, 90033, 90006, 90012, 90024, 50033, 90090, 90091, 40010, 50087},
+	}
+	c := Start(t, brief)
+	for status, codes := range statuses {
+		for _, code := range codes {
+			c.Entra.ClearFaults()
+			c.Entra.Fail(entratest.Fault{Endpoint: "token", Response: entratest.Raw(400, "application/json", fmt.Sprintf(`{"error":"invalid_request","error_codes":[%d]}`, code))})
+			problem := c.Call("POST", "/connections", Body()).Want(t, status).JSON(t)
+			if problem["code"] != fmt.Sprintf("AADSTS%d", code) || problem["title"] == "" || problem["action"] == "" || problem["correlation_id"] == nil {
+				t.Errorf("%d: %v", code, problem)
+			}
+		}
+	}
+	if names := c.Secrets.Names(); len(names) != 0 {
+		t.Errorf("stored: %v", names)
+	}
+}
+
 // With nobody answering, the reply still gets out before the function's time is
 // over, and the function lives.
 func TestNoAnswerInTime(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"entra-connector/internal/awsidentity/ststest"
 	"entra-connector/internal/secretstore/secretstoretest"
 )
 
@@ -22,7 +23,7 @@ func TestEnvForTheStandIn(t *testing.T) {
 	for _, name := range []string{"AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_CONFIG_FILE", "HOME", "HTTPS_PROXY"} {
 		t.Setenv(name, "the developer's own")
 	}
-	env := (&Stack{Secrets: new(secretstoretest.Server)}).env(Options{
+	env := (&Stack{Secrets: new(secretstoretest.Server), STS: new(ststest.Server)}).env(Options{
 		Secrets: secretstoretest.Options{Region: "eu-north-1"}, Env: []string{"AWS_ENDPOINT_URL_SECRETS_MANAGER=http://127.0.0.1:1"},
 	})
 	for name, want := range map[string]string{

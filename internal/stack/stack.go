@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"entra-connector/internal/awsidentity/ststest"
 	"entra-connector/internal/lambdahost"
 	"entra-connector/internal/secretstore/secretstoretest"
 	"entra-connector/pkg/entra/entratest"
@@ -45,6 +46,7 @@ type Options struct {
 type Stack struct {
 	Entra              *entratest.Server       // nil where Options name another
 	Secrets            *secretstoretest.Server // nil where Options name another
+	STS                *ststest.Server         // nil where Options name another Secrets Manager: then AWS's own
 	Provision, Refresh *lambdahost.Function
 
 	Authority, SecretsEndpoint string // what the functions talk to
@@ -79,6 +81,10 @@ func Start(o Options) (_ *Stack, err error) {
 			return nil, fmt.Errorf("starting the stand-in Secrets Manager: %w", err)
 		}
 		s.SecretsEndpoint = s.Secrets.URL()
+		s.STS = ststest.New(ststest.Options{Now: o.Secrets.Now})
+		if err := s.STS.Listen("127.0.0.1:0"); err != nil {
+			return nil, fmt.Errorf("starting the stand-in STS: %w", err)
+		}
 	}
 
 	env := s.env(o)
@@ -104,7 +110,7 @@ func (s *Stack) env(o Options) []string {
 	env := []string{"AZURE_AUTHORITY_HOST=" + s.Authority, "AWS_ENDPOINT_URL_SECRETS_MANAGER=" + s.SecretsEndpoint}
 	if s.Secrets != nil {
 		// The stand-in takes any credentials. The developer's own have no business there.
-		env = append(env, "AWS_ACCESS_KEY_ID=local", "AWS_SECRET_ACCESS_KEY=local",
+		env = append(env, "AWS_ENDPOINT_URL_STS="+s.STS.URL(), "AWS_ACCESS_KEY_ID=local", "AWS_SECRET_ACCESS_KEY=local",
 			"AWS_CONFIG_FILE=/dev/null", "AWS_SHARED_CREDENTIALS_FILE=/dev/null", "AWS_EC2_METADATA_DISABLED=true")
 		if o.Secrets.Region != "" {
 			env = append(env, "AWS_REGION="+o.Secrets.Region)
@@ -156,6 +162,9 @@ func (s *Stack) Close() error {
 	}
 	if s.Secrets != nil {
 		errs = append(errs, s.Secrets.Close())
+	}
+	if s.STS != nil {
+		errs = append(errs, s.STS.Close())
 	}
 	return errors.Join(errs...)
 }

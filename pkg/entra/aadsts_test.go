@@ -25,10 +25,13 @@ func TestEveryCodeIsClassedAndExplained(t *testing.T) {
 		entra.Unavailable: {90033, 90006, 90012, 90024, 50033, 90090, 90091, 40010, 50087},
 	}
 	w := newWorld(t)
+	c := w.provision(t, tenantA)
+	w.clock.advance(2 * time.Hour) // due, and long after the app changed
 	for class, list := range codes {
 		for _, code := range list {
 			// With a status that tells nothing more, it is the code that decides.
-			w.entra.Fail(entratest.Fault{Times: 1, Response: entratest.Raw(http.StatusBadRequest, "application/json", fmt.Sprintf(
+			w.entra.ClearFaults()
+			w.entra.Fail(entratest.Fault{Response: entratest.Raw(http.StatusBadRequest, "application/json", fmt.Sprintf(
 				`{"error":"invalid_request","error_codes":[%d],"trace_id":"%s","correlation_id":"%s"}`, code, tenantA, tenantB))})
 			_, err := w.client.Token(t.Context(), w.app(), tenantA)
 			refused := asEntraError(t, err)
@@ -44,10 +47,21 @@ func TestEveryCodeIsClassedAndExplained(t *testing.T) {
 			if code != 123456789 && strings.Contains(refused.Action(), "Look up") {
 				t.Errorf("%d has no advice of its own", code)
 			}
-			if unknown := entra.Explain("AADSTS123456789"); !strings.Contains(unknown.Action, "123456789") {
-				t.Errorf("advice for an unknown code does not name it: %q", unknown.Action)
+			// What sweeps do: what passes is tried again by the next, what does not waits.
+			status, next := entra.NeedsPerson, entra.SweepReport{Checked: 1, Waiting: 1, Failures: []entra.SweepFailure{}}
+			if class == entra.Throttled || class == entra.Unavailable {
+				status = entra.Retrying
+				next = entra.SweepReport{Checked: 1, Due: 1, Failed: 1, Failures: []entra.SweepFailure{{Connection: c.String(), Code: refused.Code, Status: status}}}
 			}
+			w.force(t)
+			if got := w.connection(t, c.ConnectionRef).Status(); got != status {
+				t.Errorf("%d: the connection is %s, want %s", code, got, status)
+			}
+			checkReport(t, strconv.Itoa(code), w.sweep(t), next)
 		}
+	}
+	if unknown := entra.Explain("AADSTS123456789"); !strings.Contains(unknown.Action, "123456789") {
+		t.Errorf("advice for an unknown code does not name it: %q", unknown.Action)
 	}
 }
 
