@@ -186,7 +186,11 @@ func (a *api) putApp(w http.ResponseWriter, r *http.Request) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	app, err := entra.NewApp(r.PathValue("app"), appFieldsOf(fields), a.provisioner.Now())
+	given := appFieldsOf(fields)
+	if given == nil {
+		given = new(entra.AppFields)
+	}
+	app, err := entra.NewApp(r.PathValue("app"), *given, a.provisioner.Now())
 	if err := join(bad, err); err != nil {
 		return 0, nil, err
 	}

@@ -33,7 +33,7 @@ func request(ctx context.Context, event events.APIGatewayV2HTTPRequest) (*http.R
 	}
 	r := &http.Request{
 		Method: event.RequestContext.HTTP.Method,
-		URL:    &url.URL{Path: rawPath, RawQuery: event.RawQueryString},
+		URL:    &url.URL{Path: rawPath, RawQuery: rawQuery(event)},
 		Header: make(http.Header),
 		Body:   io.NopCloser(bytes.NewReader(body)),
 	}
@@ -41,6 +41,19 @@ func request(ctx context.Context, event events.APIGatewayV2HTTPRequest) (*http.R
 		r.Header.Set(name, value)
 	}
 	return r.WithContext(ctx), nil
+}
+
+// rawQuery falls back on the parsed query, which is all that some events made by
+// hand have.
+func rawQuery(event events.APIGatewayV2HTTPRequest) string {
+	if event.RawQueryString != "" {
+		return event.RawQueryString
+	}
+	query := make(url.Values)
+	for name, value := range event.QueryStringParameters {
+		query.Set(name, value)
+	}
+	return query.Encode()
 }
 
 func bodyOf(event events.APIGatewayV2HTTPRequest) ([]byte, error) {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"maps"
 	"mime"
 	"net/http"
 	"net/url"
@@ -23,8 +24,12 @@ var appFields = []string{"client_id", "client_secret", "client_secret_expires_at
 // fields named federation.audience and so on.
 const federation = "federation"
 
-func appFieldsOf(fields map[string]string) entra.AppFields {
-	f := entra.AppFields{
+// appFieldsOf returns what the request says of an app, nil if that is nothing.
+func appFieldsOf(fields map[string]string) *entra.AppFields {
+	if !slices.ContainsFunc(appFields, func(name string) bool { _, given := fields[name]; return given }) {
+		return nil
+	}
+	f := &entra.AppFields{
 		ClientID:              fields["client_id"],
 		ClientSecretExpiresAt: fields["client_secret_expires_at"],
 		Scope:                 fields["scope"],
@@ -61,6 +66,9 @@ func readFields(r *http.Request, known ...string) (map[string]string, []entra.Fi
 	return readObject(body, known)
 }
 
+// maxErrors bounds an answer to a body that is nothing but unknown fields.
+const maxErrors = 50
+
 func readObject(body []byte, known []string) (map[string]string, []entra.FieldError, error) {
 	d := json.NewDecoder(bytes.NewReader(body))
 	if open, err := d.Token(); err != nil || open != json.Delim('{') {
@@ -75,7 +83,7 @@ func readObject(body []byte, known []string) (map[string]string, []entra.FieldEr
 		}
 	}
 	seen := make(map[string]bool)
-	for d.More() {
+	for d.More() && len(bad) < maxErrors {
 		token, err := d.Token()
 		var raw json.RawMessage
 		if err != nil || d.Decode(&raw) != nil {
@@ -109,6 +117,9 @@ func readObject(body []byte, known []string) (map[string]string, []entra.FieldEr
 			fields[name] = *value
 		}
 		seen[name] = true
+	}
+	if len(bad) == maxErrors {
+		return fields, bad, nil // the rest would say no more
 	}
 	if _, err := d.Token(); err != nil { // the closing brace
 		return nil, nil, errNotJSON
@@ -150,24 +161,19 @@ func join(bad []entra.FieldError, err error) error {
 
 func pathApp(r *http.Request) (string, error) {
 	name := r.PathValue("app")
-	return name, checkNames(map[string]string{"app": name})
+	return name, join(checkName(nil, "app", name), nil)
 }
 
 func pathConnection(r *http.Request) (entra.ConnectionRef, error) {
 	ref := entra.ConnectionRef{App: r.PathValue("app"), Name: r.PathValue("connection")}
-	return ref, checkNames(map[string]string{"app": ref.App, "connection": ref.Name})
+	return ref, join(checkName(checkName(nil, "app", ref.App), "connection", ref.Name), nil)
 }
 
-func checkNames(names map[string]string) error {
-	var bad []entra.FieldError
-	for _, field := range []string{"app", "connection"} {
-		if name, given := names[field]; given {
-			if err := entra.CheckName(name); err != nil {
-				bad = append(bad, entra.FieldError{Field: field, Detail: err.Error()})
-			}
-		}
+func checkName(bad []entra.FieldError, field, name string) []entra.FieldError {
+	if err := entra.CheckName(name); err != nil {
+		bad = append(bad, entra.FieldError{Field: field, Detail: err.Error()})
 	}
-	return join(bad, nil)
+	return bad
 }
 
 type listQuery struct {
@@ -183,9 +189,9 @@ func readListQuery(r *http.Request) (listQuery, error) {
 		return q, &problem{Status: http.StatusBadRequest, Type: typeInvalid, Detail: "The query is malformed."}
 	}
 	var bad []entra.FieldError
-	for name, given := range values {
+	for _, name := range slices.Sorted(maps.Keys(values)) {
 		detail := ""
-		switch value := given[0]; {
+		switch given, value := values[name], values.Get(name); {
 		case len(given) > 1:
 			detail = "stands more than once"
 		case name == "app":

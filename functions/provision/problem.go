@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -82,6 +83,10 @@ func problemOf(err error) problem {
 		return entraProblem(refused)
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		return problem{Status: http.StatusGatewayTimeout, Type: typeTimeout, Detail: "There was no answer in time. The same call may be sent again."}
+	case errors.As(err, &store) && store.Code == entra.CodeTimeout:
+		return problem{Status: http.StatusGatewayTimeout, Type: typeTimeout, Detail: "Secrets Manager did not answer in time. The same call may be sent again."}
+	case errors.As(err, &store) && store.Code == entra.CodeUnreadable:
+		return problem{Status: http.StatusInternalServerError, Type: typeInternal, Detail: "What is stored of the app is unreadable. Replace it with PUT /apps/{app}."}
 	case errors.As(err, &store) && store.Temporary:
 		return problem{Status: http.StatusServiceUnavailable, Type: typeUnavailable,
 			Detail:     fmt.Sprintf("Secrets Manager is not available (%s). The same call may be sent again.", store.Code),
@@ -101,12 +106,12 @@ func entraProblem(e *entra.Error) problem {
 	switch e.Class {
 	case entra.Throttled, entra.Unavailable:
 		p.Status, p.Type = http.StatusServiceUnavailable, typeUnavailable
-		p.retryAfter = max(e.RetryAfter, 0)
-		if p.retryAfter == 0 {
-			p.retryAfter = defaultRetryAfter
-		}
+		p.retryAfter = cmp.Or(e.RetryAfter, defaultRetryAfter)
+		// Nothing has been stored, so no sweep tries again.
+		p.Action = "Send the same request again once the time in Retry-After is over."
 	case entra.Timeout:
 		p.Status, p.Type = http.StatusGatewayTimeout, typeTimeout
+		p.Action = "Send the same request again."
 	case entra.Malformed:
 		p.Status, p.Type = http.StatusBadGateway, typeMalformed
 	default:

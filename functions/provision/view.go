@@ -16,10 +16,10 @@ type connectionView struct {
 	Scope         string       `json:"scope"`
 	Status        entra.Status `json:"status"`
 	TokenType     string       `json:"token_type"`
-	ExpiresAt     time.Time    `json:"expires_at"`
-	RefreshedAt   time.Time    `json:"refreshed_at"`
+	ExpiresAt     time.Time    `json:"expires_at,omitzero"`
+	RefreshedAt   time.Time    `json:"refreshed_at,omitzero"`
 	Error         *failureView `json:"error,omitempty"`
-	NextAttemptAt *time.Time   `json:"next_attempt_at,omitempty"`
+	NextAttemptAt time.Time    `json:"next_attempt_at,omitzero"`
 	Warnings      []warning    `json:"warnings,omitempty"`
 	Secret        secretView   `json:"secret"`
 }
@@ -28,7 +28,7 @@ type failureView struct {
 	Code          string    `json:"code"`
 	Title         string    `json:"title"`
 	Action        string    `json:"action"`
-	At            time.Time `json:"at"`
+	At            time.Time `json:"at,omitzero"`
 	TraceID       string    `json:"trace_id,omitempty"`
 	CorrelationID string    `json:"correlation_id,omitempty"`
 	ConsentURL    string    `json:"consent_url,omitempty"`
@@ -56,8 +56,8 @@ type appView struct {
 	ClientID    string           `json:"client_id"`
 	Scope       string           `json:"scope"`
 	Cloud       entra.Cloud      `json:"cloud"`
-	Credential  string           `json:"credential"`           // its kind
-	ExpiresAt   *time.Time       `json:"expires_at,omitempty"` // of the credential, where known
+	Credential  string           `json:"credential"`          // its kind
+	ExpiresAt   time.Time        `json:"expires_at,omitzero"` // of the credential, where known
 	WithinDays  *int             `json:"expires_within_days,omitempty"`
 	Certificate *certificateView `json:"certificate,omitempty"`
 	Federation  *federationView  `json:"federation,omitempty"`
@@ -92,18 +92,14 @@ func viewConnection(c entra.Connection) connectionView {
 	if f := c.Failure; f != nil {
 		explained := entra.Explain(f.Code)
 		v.Error = &failureView{f.Code, explained.Title, explained.Action, seconds(f.At), f.TraceID, f.CorrelationID, f.ConsentURL}
-		next := seconds(f.NextAttempt)
-		v.NextAttemptAt = &next
+		v.NextAttemptAt = seconds(f.NextAttempt)
 	}
 	return v
 }
 
 func viewApp(a entra.App, now time.Time) appView {
-	v := appView{App: a.Name, ClientID: a.ClientID, Scope: a.Scope, Cloud: a.Cloud, Credential: a.Credential.Kind(), ChangedAt: seconds(a.ChangedAt)}
-	if at := a.Credential.ExpiresAt(); !at.IsZero() {
-		at = seconds(at)
-		v.ExpiresAt = &at
-	}
+	v := appView{App: a.Name, ClientID: a.ClientID, Scope: a.Scope, Cloud: a.Cloud, Credential: a.Credential.Kind(),
+		ExpiresAt: seconds(a.Credential.ExpiresAt()), ChangedAt: seconds(a.ChangedAt)}
 	if e, soon := a.Expiring(now); soon {
 		v.WithinDays = &e.WithinDays
 	}

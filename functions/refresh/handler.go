@@ -55,12 +55,14 @@ func parse(event json.RawMessage) (entra.SweepRequest, error) {
 	if raw, ok := fields["force"]; ok && json.Unmarshal(raw, &request.Force) != nil {
 		return entra.SweepRequest{}, &EventError{"force must be true or false"}
 	}
-	var names []string
-	if raw, ok := fields["connections"]; ok && json.Unmarshal(raw, &names) != nil {
-		return entra.SweepRequest{}, &EventError{`connections must be a list of "app/connection"`}
-	}
-	if names == nil {
+	raw, ok := fields["connections"]
+	if !ok {
 		return request, nil
+	}
+	var names []string
+	if json.Unmarshal(raw, &names) != nil || names == nil {
+		// Null is no list: a program's empty one must not come to mean everything.
+		return entra.SweepRequest{}, &EventError{`connections must be a list of "app/connection"`}
 	}
 	request.Only = []entra.ConnectionRef{}
 	for i, name := range names {

@@ -53,7 +53,7 @@ func TestScheduledSweep(t *testing.T) {
 	c := Start(t, stack.Options{})
 	const nothing = `{"checked":0,"due":0,"refreshed":0,"failed":0,"waiting":0,"deferred":0,"failures":[]}`
 	// Whatever the event, unless it has the fields that ask for something.
-	for _, event := range []string{`{}`, `null`, `[]`, `"x"`, `7`, `{"force":false}`, `{"connections":null}`, `{"Force":true}`,
+	for _, event := range []string{`{}`, `null`, `[]`, `"x"`, `7`, `{"force":false}`, `{"Force":true}`,
 		`{"version":"0","source":"aws.scheduler","detail-type":"Scheduled Event","resources":["arn:aws:scheduler:::x"],"detail":"{}"}`} {
 		if got := sweep(t, c, event); got != nothing {
 			t.Errorf("%s: %s", event, got)
@@ -106,6 +106,7 @@ func TestSweepOnDemand(t *testing.T) {
 		`{"force":1}`:                             "force",
 		`{"connections":"default/a"}`:             "connections",
 		`{"connections":[1]}`:                     "connections",
+		`{"connections":null,"force":true}`:       "connections",
 		`{"connections":["default/a","a"]}`:       "connections[1]",
 		`{"connections":["../apps/default"]}`:     "connections[0]",
 		`{"connections":["default/a/b"]}`:         "connections[0]",

@@ -10,8 +10,8 @@ import (
 	"entra-connector/pkg/entra"
 )
 
-// noApp is the value of an app that has been deleted.
-const noApp = "{}"
+// cleared is the value of a secret that has been deleted.
+const cleared = "{}"
 
 // tombstone is the Description of a secret that has been deleted. It outlives a
 // restore, so that only the write that follows makes the secret count again.
@@ -27,11 +27,14 @@ type app struct {
 	ClientSecret string      `json:"client_secret,omitempty"`
 	Certificate  string      `json:"certificate,omitempty"` // PEM
 	Thumbprint   string      `json:"thumbprint,omitempty"`
-	ExpiresAt    *time.Time  `json:"expires_at,omitempty"` // of the credential
+	ExpiresAt    time.Time   `json:"expires_at,omitzero"` // of the credential
 	Federation   *federation `json:"federation,omitempty"`
 	Scope        string      `json:"scope"`
 	Cloud        entra.Cloud `json:"cloud"`
 	ChangedAt    time.Time   `json:"changed_at"`
+	RotatedAt    time.Time   `json:"rotated_at"`
+	// LastConnection is in the Description only.
+	LastConnection string `json:"last_connection,omitempty"`
 }
 
 type federation struct {
@@ -49,14 +52,14 @@ func encodeApp(a entra.App) string {
 	return encode(stored)
 }
 
-func describeApp(a entra.App) string { return encode(newApp(a)) }
+func describeApp(a entra.App) string {
+	described := newApp(a)
+	described.LastConnection = a.LastConnection
+	return encode(described)
+}
 
 func newApp(a entra.App) app {
-	stored := app{ClientID: a.ClientID, Credential: a.Credential.Kind(), Scope: a.Scope, Cloud: a.Cloud, ChangedAt: a.ChangedAt.UTC()}
-	if at := a.Credential.ExpiresAt(); !at.IsZero() {
-		at = at.UTC()
-		stored.ExpiresAt = &at
-	}
+	stored := app{ClientID: a.ClientID, Credential: a.Credential.Kind(), ExpiresAt: a.Credential.ExpiresAt().UTC(), Scope: a.Scope, Cloud: a.Cloud, ChangedAt: a.ChangedAt.UTC(), RotatedAt: a.RotatedAt.UTC()}
 	if c := a.Credential.Certificate; c != nil {
 		stored.Thumbprint = c.Thumbprint
 	}
@@ -67,10 +70,10 @@ func newApp(a entra.App) app {
 }
 
 func decodeApp(name, value string) (entra.App, error) {
-	if value == noApp {
+	if value == cleared {
 		return entra.App{}, entra.ErrNotFound
 	}
-	unreadable := &entra.StoreError{Op: "reading app", Code: "unreadable"}
+	unreadable := &entra.StoreError{Op: "reading app", Code: entra.CodeUnreadable}
 	var stored app
 	if json.Unmarshal([]byte(value), &stored) != nil {
 		return entra.App{}, unreadable
@@ -96,20 +99,17 @@ func describedApp(name, description string) entra.App {
 }
 
 func (stored app) entra(name string) entra.App {
-	a := entra.App{Name: name, ClientID: stored.ClientID, Scope: stored.Scope, Cloud: stored.Cloud, ChangedAt: stored.ChangedAt}
-	var expires time.Time
-	if stored.ExpiresAt != nil {
-		expires = *stored.ExpiresAt
-	}
+	a := entra.App{Name: name, ClientID: stored.ClientID, Scope: stored.Scope, Cloud: stored.Cloud, ChangedAt: stored.ChangedAt,
+		RotatedAt: stored.RotatedAt, LastConnection: stored.LastConnection}
 	switch stored.Credential {
 	case entra.KindCertificate:
-		a.Credential.Certificate = &entra.Certificate{NotAfter: expires, Thumbprint: stored.Thumbprint}
+		a.Credential.Certificate = &entra.Certificate{NotAfter: stored.ExpiresAt, Thumbprint: stored.Thumbprint}
 	case entra.KindFederation:
 		if f := stored.Federation; f != nil {
 			a.Credential.Federation = &entra.Federation{Audience: f.Audience, Issuer: f.Issuer, Subject: f.Subject}
 		}
 	default:
-		a.Credential.SecretExpiresAt = expires
+		a.Credential.SecretExpiresAt = stored.ExpiresAt
 	}
 	return a
 }
@@ -120,6 +120,7 @@ type connection struct {
 	Status      entra.Status `json:"status"`
 	ExpiresAt   time.Time    `json:"expires_at"`
 	RefreshedAt time.Time    `json:"refreshed_at"`
+	AppAsOf     time.Time    `json:"app_as_of"`
 	Lifetime    int64        `json:"lifetime"` // seconds
 	TokenType   string       `json:"token_type"`
 	TenantID    string       `json:"tenant_id"`
@@ -133,7 +134,8 @@ type connection struct {
 type failure struct {
 	Code          string    `json:"code"`
 	At            time.Time `json:"at"`
-	Attempts      int       `json:"attempts"`
+	AppAsOf       time.Time `json:"app_as_of"`
+	Refusals      int       `json:"refusals"`
 	NextAttempt   time.Time `json:"next_attempt_at"`
 	TraceID       string    `json:"trace_id,omitempty"`
 	CorrelationID string    `json:"correlation_id,omitempty"`
@@ -142,29 +144,30 @@ type failure struct {
 
 func encodeConnection(c entra.Connection) string {
 	d := connection{
-		Status: c.Status(), ExpiresAt: c.ExpiresAt.UTC(), RefreshedAt: c.RefreshedAt.UTC(), Lifetime: int64(c.Lifetime / time.Second),
+		Status: c.Status(), ExpiresAt: c.ExpiresAt.UTC(), RefreshedAt: c.RefreshedAt.UTC(), AppAsOf: c.AppAsOf.UTC(), Lifetime: int64(c.Lifetime / time.Second),
 		TokenType: c.TokenType, TenantID: c.TenantID, Cloud: c.Cloud, Scope: c.Scope, Warnings: c.Warnings, WholeAt: c.WholeAt.UTC(),
 	}
 	if f := c.Failure; f != nil {
-		d.Failure = &failure{f.Code, f.At.UTC(), f.Attempts, f.NextAttempt.UTC(), f.TraceID, f.CorrelationID, f.ConsentURL}
+		d.Failure = &failure{f.Code, f.At.UTC(), f.AppAsOf.UTC(), f.Refusals, f.NextAttempt.UTC(), f.TraceID, f.CorrelationID, f.ConsentURL}
 	}
 	return encode(d)
 }
 
-// decodeConnection leaves TenantID empty where the Description is not one that
-// encodeConnection wrote.
-func decodeConnection(ref entra.ConnectionRef, name, arn, description *string) entra.Connection {
-	c := entra.Connection{ConnectionRef: ref, SecretName: aws.ToString(name), SecretARN: aws.ToString(arn)}
+// decodeConnection leaves everything empty where the Description is not one that
+// encodeConnection wrote, and says so as a failure.
+func decodeConnection(ref entra.ConnectionRef, name, arn, description *string, versions map[string][]string) entra.Connection {
+	c := entra.Connection{ConnectionRef: ref, Version: current(versions), SecretName: aws.ToString(name), SecretARN: aws.ToString(arn)}
 	var d connection
-	if json.Unmarshal([]byte(aws.ToString(description)), &d) != nil {
+	if json.Unmarshal([]byte(aws.ToString(description)), &d) != nil || d.TenantID == "" {
+		c.Failure = &entra.Failure{Status: entra.NeedsPerson, Code: entra.CodeUnreadable}
 		return c
 	}
 	c.TenantID, c.Cloud, c.Scope, c.TokenType = d.TenantID, d.Cloud, d.Scope, d.TokenType
-	c.ExpiresAt, c.RefreshedAt, c.Lifetime = d.ExpiresAt, d.RefreshedAt, time.Duration(d.Lifetime)*time.Second
+	c.ExpiresAt, c.RefreshedAt, c.AppAsOf, c.Lifetime = d.ExpiresAt, d.RefreshedAt, d.AppAsOf, time.Duration(d.Lifetime)*time.Second
 	c.Warnings, c.WholeAt = d.Warnings, d.WholeAt
 	if f := d.Failure; f != nil {
 		c.Failure = &entra.Failure{
-			Status: d.Status, Code: f.Code, At: f.At, Attempts: f.Attempts, NextAttempt: f.NextAttempt,
+			Status: d.Status, Code: f.Code, At: f.At, AppAsOf: f.AppAsOf, Refusals: f.Refusals, NextAttempt: f.NextAttempt,
 			TraceID: f.TraceID, CorrelationID: f.CorrelationID, ConsentURL: f.ConsentURL,
 		}
 	}

@@ -3,6 +3,7 @@ package secretstore
 import (
 	"context"
 	"errors"
+	"net"
 	"net/http"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -27,10 +28,13 @@ func storeError(ctx context.Context, op string, err error) error {
 		pending *types.InvalidRequestException
 		cursor  *types.InvalidNextTokenException
 		api     smithy.APIError
+		network net.Error
 	)
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
+	case err == context.DeadlineExceeded:
+		return err // wait's
 	case errors.As(err, &missing), errors.As(err, &pending):
 		// InvalidRequestException: the secret is scheduled for deletion.
 		return entra.ErrNotFound
@@ -38,6 +42,9 @@ func storeError(ctx context.Context, op string, err error) error {
 		return errCursor
 	case errors.As(err, &api):
 		return &entra.StoreError{Op: op, Code: api.ErrorCode(), Temporary: temporary(err)}
+	}
+	if errors.As(err, &network) && network.Timeout() {
+		return &entra.StoreError{Op: op, Code: entra.CodeTimeout, Temporary: true}
 	}
 	return &entra.StoreError{Op: op, Code: "unreachable", Temporary: true}
 }

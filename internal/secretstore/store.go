@@ -9,8 +9,11 @@ package secretstore
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/base64"
 	"errors"
+	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -23,6 +26,9 @@ import (
 
 // recoveryDays is how long a deleted secret can be restored.
 const recoveryDays = 30
+
+// maxToken is the longest NextToken that ListSecrets takes, in characters.
+const maxToken = 4096
 
 // Config configures a [Store].
 type Config struct {
@@ -61,7 +67,9 @@ func (s *Store) App(ctx context.Context, name string) (entra.App, error) {
 	if err != nil {
 		return entra.App{}, storeError(ctx, "reading app", err)
 	}
-	return decodeApp(name, aws.ToString(out.SecretString))
+	app, err := decodeApp(name, aws.ToString(out.SecretString))
+	app.Version = aws.ToString(out.VersionId)
+	return app, err
 }
 
 // DescribeApp returns an app without its credential.
@@ -82,7 +90,10 @@ func (s *Store) Apps(ctx context.Context) ([]entra.App, error) {
 			return nil, err
 		}
 		for _, entry := range page {
-			apps = append(apps, describedApp(aws.ToString(entry.Name)[len(s.appsPrefix()):], aws.ToString(entry.Description)))
+			// A secret that merely lies below the prefix is not an app.
+			if name := aws.ToString(entry.Name)[len(s.appsPrefix()):]; entra.CheckName(name) == nil {
+				apps = append(apps, describedApp(name, aws.ToString(entry.Description)))
+			}
 		}
 		if next == "" {
 			return apps, nil
@@ -99,13 +110,17 @@ func (s *Store) CreateApp(ctx context.Context, app entra.App) error {
 
 // UpdateApp replaces an app.
 func (s *Store) UpdateApp(ctx context.Context, app entra.App) error {
-	return s.update(ctx, s.appName(app.Name), aws.String(encodeApp(app)), describeApp(app))
+	return s.replace(ctx, s.appName(app.Name), app.Version, encodeApp(app), describeApp(app))
 }
 
-// DeleteApp deletes an app with a recovery window. Its credential is cleared
-// first, since reading an app's value shows nothing of the mark that delete sets.
+// NoteApp writes what the Description says of an app, and no new version.
+func (s *Store) NoteApp(ctx context.Context, app entra.App) error {
+	return s.describeAs(ctx, s.appName(app.Name), describeApp(app))
+}
+
+// DeleteApp deletes an app with a recovery window.
 func (s *Store) DeleteApp(ctx context.Context, name string) error {
-	return s.delete(ctx, s.appName(name), aws.String(noApp))
+	return s.delete(ctx, s.appName(name))
 }
 
 // Connection returns one connection.
@@ -114,7 +129,7 @@ func (s *Store) Connection(ctx context.Context, ref entra.ConnectionRef) (entra.
 	if err != nil {
 		return entra.Connection{}, err
 	}
-	return decodeConnection(ref, out.Name, out.ARN, out.Description), nil
+	return decodeConnection(ref, out.Name, out.ARN, out.Description, out.VersionIdsToStages), nil
 }
 
 // Connections returns a page of connections from ListSecrets, which may be five
@@ -133,7 +148,7 @@ func (s *Store) Connections(ctx context.Context, app string, limit int, cursor s
 		// A secret that merely lies below the prefix is not a connection.
 		ref, err := entra.ParseConnectionRef(aws.ToString(entry.Name)[len(s.connectionsPrefix()):])
 		if err == nil {
-			connections = append(connections, decodeConnection(ref, entry.Name, entry.ARN, entry.Description))
+			connections = append(connections, decodeConnection(ref, entry.Name, entry.ARN, entry.Description, entry.SecretVersionsToStages))
 		}
 	}
 	return connections, next, nil
@@ -149,18 +164,18 @@ func (s *Store) CreateConnection(ctx context.Context, c entra.Connection, token 
 
 // SaveToken stores a token and what it says of the connection in one write.
 func (s *Store) SaveToken(ctx context.Context, c entra.Connection, token entra.Token) error {
-	return s.update(ctx, s.connectionName(c.ConnectionRef), aws.String(encodeToken(token)), encodeConnection(c))
+	return s.replace(ctx, s.connectionName(c.ConnectionRef), c.Version, encodeToken(token), encodeConnection(c))
 }
 
 // SaveFailure records a failure in the Description, which makes no new version
 // of the secret.
 func (s *Store) SaveFailure(ctx context.Context, c entra.Connection) error {
-	return s.update(ctx, s.connectionName(c.ConnectionRef), nil, encodeConnection(c))
+	return s.describeAs(ctx, s.connectionName(c.ConnectionRef), encodeConnection(c))
 }
 
 // DeleteConnection deletes a connection with a recovery window.
 func (s *Store) DeleteConnection(ctx context.Context, ref entra.ConnectionRef) error {
-	return s.delete(ctx, s.connectionName(ref), nil)
+	return s.delete(ctx, s.connectionName(ref))
 }
 
 // describe fails with ErrNotFound for a secret that has been deleted, which
@@ -186,7 +201,7 @@ func (s *Store) list(ctx context.Context, prefix string, limit int, cursor strin
 	}
 	if cursor != "" {
 		token, err := base64.RawURLEncoding.DecodeString(cursor)
-		if err != nil {
+		if err != nil || len(token) > maxToken {
 			return nil, "", errCursor
 		}
 		in.NextToken = aws.String(string(token))
@@ -238,32 +253,77 @@ func (s *Store) create(ctx context.Context, name, value, description string) (st
 	case !isTombstone(found.Description):
 		return "", entra.ErrExists
 	}
-	return aws.ToString(found.ARN), s.update(ctx, name, aws.String(value), description)
+	err = s.replace(ctx, name, current(found.VersionIdsToStages), value, description)
+	if errors.Is(err, entra.ErrChanged) {
+		err = entra.ErrExists // another call has restored it
+	}
+	return aws.ToString(found.ARN), err
 }
 
-// update writes a description, and a value where there is one. UpdateSecret
-// answers ResourceExistsException when the SDK's own retry finds that the first
-// try has landed after all: that is a success.
-func (s *Store) update(ctx context.Context, name string, value *string, description string) error {
+// replace writes value and description in the place of a version, and fails
+// with ErrChanged if that is no longer the current one. UpdateSecret has no
+// condition of its own, but it refuses the ID of a version that exists: each
+// version has one successor, whose ID follows from its own, and only the first
+// who writes that succeeds. The version may be unknown; then nothing is checked.
+func (s *Store) replace(ctx context.Context, name, version, value, description string) error {
+	err := s.update(ctx, &secretsmanager.UpdateSecretInput{
+		SecretId: aws.String(name), ClientRequestToken: successor(version), SecretString: aws.String(value), Description: aws.String(description),
+	})
+	var taken *types.ResourceExistsException
+	if !errors.As(err, &taken) {
+		return storeError(ctx, "updating secret", err)
+	}
+	// Either somebody else was first, or our own first try has landed after all.
+	found, err := s.client.DescribeSecret(ctx, &secretsmanager.DescribeSecretInput{SecretId: aws.String(name)})
+	switch {
+	case err != nil:
+		return storeError(ctx, "describing secret", err)
+	case aws.ToString(found.Description) == description:
+		return nil
+	case found.DeletedDate != nil:
+		return entra.ErrNotFound
+	}
+	return entra.ErrChanged
+}
+
+// describeAs writes a description alone.
+func (s *Store) describeAs(ctx context.Context, name, description string) error {
+	return storeError(ctx, "updating secret", s.update(ctx, &secretsmanager.UpdateSecretInput{
+		SecretId: aws.String(name), Description: aws.String(description),
+	}))
+}
+
+func (s *Store) update(ctx context.Context, in *secretsmanager.UpdateSecretInput) error {
 	if err := s.wait(ctx); err != nil {
 		return err
 	}
-	_, err := s.client.UpdateSecret(ctx, &secretsmanager.UpdateSecretInput{
-		SecretId: aws.String(name), SecretString: value, Description: aws.String(description),
-	})
-	var landed *types.ResourceExistsException
-	if errors.As(err, &landed) {
-		return nil
-	}
-	return storeError(ctx, "updating secret", err)
+	_, err := s.client.UpdateSecret(ctx, in)
+	return err
 }
 
-// delete marks the secret before it deletes it. Between a later restore and the
-// write that follows it the secret is live with its old state, and the mark is
-// what keeps an interrupted restore from passing for what was deleted.
-func (s *Store) delete(ctx context.Context, name string, value *string) error {
-	if err := s.update(ctx, name, value, tombstone); err != nil {
-		return err
+// delete clears and marks the secret before it deletes it. Being a version, the
+// mark defeats a refresh that is still under way. And between a later restore
+// and the write that follows it, when the secret is live with what it last held,
+// it keeps that from passing for what was deleted.
+func (s *Store) delete(ctx context.Context, name string) error {
+	for {
+		found, err := s.client.DescribeSecret(ctx, &secretsmanager.DescribeSecretInput{SecretId: aws.String(name)})
+		switch {
+		case err != nil:
+			return storeError(ctx, "describing secret", err)
+		case found.DeletedDate != nil:
+			return entra.ErrNotFound
+		}
+		if !isTombstone(found.Description) {
+			err := s.replace(ctx, name, current(found.VersionIdsToStages), cleared, tombstone)
+			if errors.Is(err, entra.ErrChanged) {
+				continue // refreshed since
+			}
+			if err != nil {
+				return err
+			}
+		}
+		break
 	}
 	if err := s.wait(ctx); err != nil {
 		return err
@@ -271,7 +331,31 @@ func (s *Store) delete(ctx context.Context, name string, value *string) error {
 	_, err := s.client.DeleteSecret(ctx, &secretsmanager.DeleteSecretInput{
 		SecretId: aws.String(name), RecoveryWindowInDays: aws.Int64(recoveryDays),
 	})
+	var pending *types.InvalidRequestException
+	if errors.As(err, &pending) {
+		return nil // the SDK's retry found that the first try has landed
+	}
 	return storeError(ctx, "deleting secret", err)
+}
+
+// current returns the ID of the current version.
+func current(versions map[string][]string) string {
+	for id, stages := range versions {
+		if slices.Contains(stages, "AWSCURRENT") {
+			return id
+		}
+	}
+	return ""
+}
+
+// successor returns the ID of the version that follows one, in the form of a
+// UUID as the SDK's own are.
+func successor(version string) *string {
+	if version == "" {
+		return nil
+	}
+	sum := sha256.Sum256([]byte("successor of " + version))
+	return aws.String(fmt.Sprintf("%x-%x-%x-%x-%x", sum[:4], sum[4:6], sum[6:8], sum[8:10], sum[10:16]))
 }
 
 func (s *Store) wait(ctx context.Context) error {

@@ -82,7 +82,7 @@ func TestStoredForm(t *testing.T) {
 	compare("app.golden", "entra/apps/default")
 	compare("connection.golden", c.SecretName)
 
-	c.Failure = &entra.Failure{Status: entra.NeedsPerson, Code: "AADSTS7000222", At: start.Add(time.Hour), Attempts: 2,
+	c.Failure = &entra.Failure{Status: entra.NeedsPerson, Code: "AADSTS7000222", At: start.Add(time.Hour), Refusals: 2,
 		NextAttempt: start.Add(90 * time.Minute), TraceID: tenant, CorrelationID: app.ClientID}
 	if err := store.SaveFailure(t.Context(), c); err != nil {
 		t.Fatal(err)
@@ -93,7 +93,10 @@ func TestStoredForm(t *testing.T) {
 	if err != nil || got.Failure == nil || *got.Failure != *c.Failure {
 		t.Errorf("read back: %+v, %v", got, err)
 	}
-	got.Failure, c.Failure = nil, nil
+	if got.Version == "" {
+		t.Error("read back without a version")
+	}
+	got.Failure, c.Failure, got.Version = nil, nil, ""
 	if !reflect.DeepEqual(got, c) {
 		t.Errorf("read back:\n got %+v\nwant %+v", got, c)
 	}
@@ -109,7 +112,7 @@ func TestDescriptionFits(t *testing.T) {
 	c := connection()
 	c.App, c.Name = strings.Repeat("a", 64), strings.Repeat("b", 64)
 	c.Scope = "https://" + strings.Repeat("&", 494) + "/.default"
-	c.Failure = &entra.Failure{Status: entra.NeedsPerson, Code: "AADSTS123456789", At: start.Add(1), Attempts: 1 << 30, NextAttempt: start.Add(1), TraceID: tenant, CorrelationID: tenant}
+	c.Failure = &entra.Failure{Status: entra.NeedsPerson, Code: "AADSTS123456789", At: start.Add(1), Refusals: 1 << 30, NextAttempt: start.Add(1), TraceID: tenant, CorrelationID: tenant}
 	if _, err := store.CreateConnection(t.Context(), c, token); err != nil {
 		t.Error(err)
 	}

@@ -42,11 +42,11 @@ var aadsts = []codeEntry{
 	// Credentials
 	{[]int{7000215, 70002}, Unsettled, Explanation{
 		"The client secret is wrong",
-		"Copy the secret's Value (not its Secret ID) from App registrations > Certificates & secrets, or create a new one there, and store it with PUT /apps/{app}.",
+		"Use the secret's Value (not its Secret ID) from App registrations > Certificates & secrets, or create a new one there; PUT /apps/{app} replaces a stored one.",
 	}},
 	{[]int{7000222}, Refused, Explanation{
 		"The client secret has expired",
-		"Create a new client secret under App registrations > Certificates & secrets and store it with PUT /apps/{app}.",
+		"Create a new client secret under App registrations > Certificates & secrets; PUT /apps/{app} replaces a stored one.",
 	}},
 	{[]int{7000216, 7000218}, Refused, Explanation{
 		"Entra saw no credential in the request",

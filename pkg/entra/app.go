@@ -16,7 +16,19 @@ type App struct {
 	Credential Credential
 	Scope      string // {resource}/.default
 	Cloud      Cloud
-	ChangedAt  time.Time // when any of the above was last put
+	ChangedAt  time.Time // when the app was last put
+	RotatedAt  time.Time // when that last changed anything of it
+
+	// LastConnection is the name of the connection that was last provisioned on
+	// the app, which may not be listed yet.
+	LastConnection string
+	// Version identifies what was read to the store.
+	Version string
+}
+
+// same reports whether both are the same app with the same credential.
+func (a App) same(b App) bool {
+	return len(a.differences(b)) == 0 && a.Credential.Equal(b.Credential)
 }
 
 // AppFields is what a caller says of an app. Empty means absent.
@@ -33,9 +45,6 @@ type AppFields struct {
 
 // FederationFields is what a caller says of a federation.
 type FederationFields struct{ Audience string }
-
-// IsZero reports whether the caller said nothing of the app.
-func (f AppFields) IsZero() bool { return f == AppFields{} }
 
 // NewApp checks the fields and returns the app that they describe, or an
 // [*InvalidError] with everything that is wrong.

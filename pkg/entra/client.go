@@ -2,7 +2,6 @@ package entra
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -24,7 +23,8 @@ import (
 const (
 	requestTimeout = 10 * time.Second
 	maxResponse    = 1 << 20 // bytes; the limit of x/oauth2
-	maxRetryAfter  = 6 * time.Hour
+	maxRetryAfter  = 24 * time.Hour
+	maxToken       = 60 << 10 // bytes; Secrets Manager holds 64 KiB, the other values included
 )
 
 // ClientConfig configures a [Client]. The zero value asks the clouds' own
@@ -130,7 +130,7 @@ func (c *Client) Token(ctx context.Context, app App, tenantID string) (Token, er
 		ExpiresIn:   seconds(answer.Extra("expires_in"), 0),
 		RequestedAt: sent,
 	}
-	if !strings.EqualFold(answer.TokenType, token.Type) || token.ExpiresIn == 0 {
+	if !strings.EqualFold(answer.TokenType, token.Type) || token.ExpiresIn == 0 || len(answer.AccessToken) > maxToken {
 		return Token{}, &Error{Class: Malformed, Code: CodeMalformed}
 	}
 	token.ExtExpiresIn = seconds(answer.Extra("ext_expires_in"), token.ExpiresIn)
@@ -152,8 +152,6 @@ func seconds(v any, otherwise int64) int64 {
 	}
 	return otherwise
 }
-
-var pathGUID = regexp.MustCompile(`^/([0-9a-fA-F-]{36})/`)
 
 // ResolveTenant returns the GUID of a tenant that is given by its GUID or by a
 // domain. A domain is looked up in the tenant's OpenID configuration, without
@@ -225,11 +223,11 @@ func tenantOf(raw string) string {
 	if err != nil {
 		return ""
 	}
-	m := pathGUID.FindStringSubmatch(u.Path)
-	if m == nil || !guidPattern.MatchString(m[1]) {
+	first, _, _ := strings.Cut(strings.TrimPrefix(u.Path, "/"), "/")
+	if !guidPattern.MatchString(first) {
 		return ""
 	}
-	return strings.ToLower(m[1])
+	return strings.ToLower(first)
 }
 
 func (c *Client) url(cloud Cloud, tenant, path string) string {
@@ -265,7 +263,7 @@ func transportError(ctx, request context.Context) error {
 	return &Error{Class: Unavailable, Code: CodeUnavailable}
 }
 
-var codeInText = regexp.MustCompile(`^AADSTS(\d+)`)
+var codeInText = regexp.MustCompile(`^AADSTS(\d{4,9})\b`)
 
 // refusal classifies an answer that is not the one asked for: by HTTP status,
 // then by the OAuth error, then by AADSTS code, in the order in which Microsoft
@@ -299,10 +297,14 @@ func (c *Client) refusal(resp *http.Response, body []byte) error {
 	switch status := resp.StatusCode; {
 	case status == http.StatusTooManyRequests:
 		e.Class = Throttled
-		e.Code = cmp.Or(e.Code, CodeThrottled)
+		if byCode[e.Code].class != Throttled {
+			e.Code = CodeThrottled
+		}
 	case status == http.StatusRequestTimeout, status >= 500:
 		e.Class = Unavailable
-		e.Code = cmp.Or(e.Code, CodeUnavailable)
+		if byCode[e.Code].class != Unavailable {
+			e.Code = CodeUnavailable
+		}
 	case oauthError == "temporarily_unavailable", oauthError == "server_error":
 		e.Class = Unavailable
 	case oauthError == "":
@@ -318,13 +320,14 @@ func (c *Client) refusal(resp *http.Response, body []byte) error {
 
 // retryAfter reads the header's seconds or HTTP date (RFC 9110 section 10.2.3).
 func (c *Client) retryAfter(header string) time.Duration {
-	wait := time.Duration(0)
-	if n, err := strconv.ParseInt(header, 10, 32); err == nil {
-		wait = time.Duration(n) * time.Second
-	} else if at, err := http.ParseTime(header); err == nil {
-		wait = at.Sub(c.now())
+	if n, err := strconv.ParseInt(header, 10, 64); err == nil || errors.Is(err, strconv.ErrRange) {
+		return time.Duration(min(max(n, 0), int64(maxRetryAfter/time.Second))) * time.Second
 	}
-	return min(max(wait, 0), maxRetryAfter)
+	at, err := http.ParseTime(header)
+	if err != nil {
+		return 0
+	}
+	return min(max(at.Sub(c.now()), 0), maxRetryAfter)
 }
 
 var (

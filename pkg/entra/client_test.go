@@ -86,6 +86,7 @@ func TestTokenResponseForms(t *testing.T) {
 		{"web page", entratest.HTML(200), "", ""},
 		{"truncated", entratest.Truncated(), "", ""},
 		{"over 1 MiB", entratest.HugeBody(), "", ""},
+		{"a token that no secret holds", entratest.Raw(200, "application/json", `{"token_type":"Bearer","expires_in":3599,"access_token":"`+strings.Repeat("t", 64<<10)+`"}`), "", ""},
 	}
 	w := newWorld(t)
 	for _, tt := range tests {
@@ -126,7 +127,8 @@ func TestFailures(t *testing.T) {
 		{"throttled", entratest.Throttled("60"), entra.Throttled, "throttled", time.Minute},
 		{"throttled until a date", entratest.Throttled(start.Add(90 * time.Second).Format(http.TimeFormat)), entra.Throttled, "throttled", 90 * time.Second},
 		{"throttled until a date gone by", entratest.Throttled(start.Add(-time.Hour).Format(http.TimeFormat)), entra.Throttled, "throttled", 0},
-		{"throttled for years", entratest.Throttled("999999999"), entra.Throttled, "throttled", 6 * time.Hour},
+		{"throttled for years", entratest.Throttled("999999999"), entra.Throttled, "throttled", 24 * time.Hour},
+		{"throttled for ever", entratest.Throttled("99999999999999999999"), entra.Throttled, "throttled", 24 * time.Hour},
 		{"throttled by nonsense", entratest.Throttled("soon"), entra.Throttled, "throttled", 0},
 		{"throttled by less than nothing", entratest.Throttled("-5"), entra.Throttled, "throttled", 0},
 		{"unavailable", entratest.Unavailable("120"), entra.Unavailable, "unavailable", 2 * time.Minute},
@@ -138,6 +140,9 @@ func TestFailures(t *testing.T) {
 		{"refused", entratest.Refused(7000222), entra.Refused, "AADSTS7000222", 0},
 		{"refused under status 200", entratest.OKWithError(7000222), entra.Refused, "AADSTS7000222", 0},
 		{"refused without codes", entratest.Raw(401, "application/json", `{"error":"invalid_client","error_description":"AADSTS7000222: expired"}`), entra.Refused, "AADSTS7000222", 0},
+		{"refused with a code that is none", entratest.Raw(401, "application/json", `{"error":"invalid_client","error_description":"AADSTS`+strings.Repeat("1", 5000)+`: x"}`), entra.Refused, "invalid_client", 0},
+		{"throttled in JSON", entratest.Raw(429, "application/json", `{"error":"invalid_client","error_codes":[7000215]}`), entra.Throttled, "throttled", 0},
+		{"out of order in JSON", entratest.Raw(503, "application/json", `{"error":"invalid_client","error_codes":[7000215]}`), entra.Unavailable, "unavailable", 0},
 		{"refused without any code", entratest.Raw(401, "application/json", `{"error":"invalid_client"}`), entra.Refused, "invalid_client", 0},
 		{"unknown error", entratest.Raw(400, "application/json", `{"error":"something_new"}`), entra.Refused, "something_new", 0},
 		{"error that is no word", entratest.Raw(400, "application/json", `{"error":"<script>"}`), entra.Malformed, "invalid_response", 0},

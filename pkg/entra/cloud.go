@@ -1,6 +1,7 @@
 package entra
 
 import (
+	"errors"
 	"fmt"
 	"iter"
 	"maps"
@@ -133,14 +134,14 @@ func ParseAuthority(raw string, insecure bool) (string, error) {
 	u, err := url.Parse(raw)
 	switch {
 	case err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "":
-		return "", fmt.Errorf("must be a URL such as https://login.microsoftonline.com")
+		return "", errors.New("must be a URL such as https://login.microsoftonline.com")
 	case u.Scheme == "https", u.Scheme == "http" && (insecure || isLoopback(u.Hostname())):
 		return strings.TrimRight(u.String(), "/"), nil
 	}
-	return "", fmt.Errorf("must be https; http is accepted on a loopback address only")
+	return "", errors.New("must be https; http is accepted on a loopback address only")
 }
 
 func isLoopback(host string) bool {
 	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
+	return strings.EqualFold(host, "localhost") || ip != nil && ip.IsLoopback()
 }

@@ -29,11 +29,13 @@ type Connection struct {
 	ExpiresAt   time.Time
 	Lifetime    time.Duration // of the stored token, from request to expiry
 	RefreshedAt time.Time     // when the stored token was asked for
+	AppAsOf     time.Time     // the app's RotatedAt when it got the stored token
 	Warnings    []string      // codes of what is to be said of the stored token
 	WholeAt     time.Time     // when the budget of writes is whole again; see spend
 	Failure     *Failure      // of the last refresh; nil where it succeeded
 
 	SecretName, SecretARN string // where integrations read the token
+	Version               string // identifies the stored token to the store
 }
 
 // Failure is why the last refresh of a connection failed, and when the next
@@ -42,7 +44,8 @@ type Failure struct {
 	Status        Status // Retrying or NeedsPerson
 	Code          string
 	At            time.Time
-	Attempts      int // in a row
+	AppAsOf       time.Time // the app's ChangedAt when it was tried
+	Refusals      int       // in a row; failures that pass do not count
 	NextAttempt   time.Time
 	TraceID       string
 	CorrelationID string
@@ -75,7 +78,7 @@ func ParseConnectionRef(s string) (ConnectionRef, error) {
 func (c Connection) withToken(app App, token Token) Connection {
 	c.TenantID, c.Cloud, c.Scope = token.TenantID, app.Cloud, app.Scope
 	c.TokenType, c.ExpiresAt, c.Lifetime = token.Type, token.ExpiresAt(), token.Lifetime()
-	c.RefreshedAt, c.Failure = token.RequestedAt, nil
+	c.RefreshedAt, c.AppAsOf, c.Failure = token.RequestedAt, app.RotatedAt, nil
 	c.Warnings, c.WholeAt = warnings(app.Scope, token), spend(c.WholeAt, token.RequestedAt)
 	return c
 }
@@ -90,18 +93,18 @@ const (
 // passes waits as long as Entra asked, and otherwise for the next sweep.
 func (c Connection) withFailure(err *Error, app App, now time.Time) Connection {
 	f := &Failure{
-		Status: NeedsPerson, Code: err.Code, At: now, Attempts: 1,
+		Status: NeedsPerson, Code: err.Code, At: now, AppAsOf: app.ChangedAt,
 		TraceID: err.TraceID, CorrelationID: err.CorrelationID, ConsentURL: err.ConsentURL,
 	}
-	if err.Passes(now, app.ChangedAt) {
-		f.Status = Retrying
-	}
-	if last := c.Failure; last != nil && last.Status == f.Status && !last.At.Before(app.ChangedAt) {
-		f.Attempts += last.Attempts
+	if last := c.Failure; last != nil && last.AppAsOf.Equal(app.ChangedAt) {
+		f.Refusals = max(last.Refusals, 0)
 	}
 	wait := err.RetryAfter
-	if f.Status == NeedsPerson {
-		wait = min(firstWait<<min(f.Attempts-1, 10), maxWait)
+	if err.Passes(now, app.ChangedAt) {
+		f.Status = Retrying
+	} else {
+		f.Refusals++
+		wait = min(firstWait<<min(f.Refusals-1, 10), maxWait)
 	}
 	f.NextAttempt = now.Add(wait)
 	c.Failure = f
@@ -110,14 +113,14 @@ func (c Connection) withFailure(err *Error, app App, now time.Time) Connection {
 
 // due reports whether less than the window is left of the token's life, or less
 // than half of it where that is shorter, as with a tenant whose policy issues
-// short tokens; or whether the app changed after the token was asked for, so
+// short tokens; or whether the app was rotated since it got the token, so
 // that a new credential is in use everywhere after one sweep. With its budget
 // of writes spent a connection is not due, before the store refuses them.
 func (c Connection) due(app App, window time.Duration, now time.Time) bool {
 	if spent(c.WholeAt, now) {
 		return false
 	}
-	return c.ExpiresAt.Sub(now) < min(window, c.Lifetime/2) || c.RefreshedAt.Before(app.ChangedAt)
+	return c.ExpiresAt.Sub(now) < min(window, c.Lifetime/2) || c.AppAsOf.Before(app.RotatedAt)
 }
 
 // waiting reports whether the connection is to be left alone after a failure.
@@ -125,5 +128,5 @@ func (c Connection) due(app App, window time.Duration, now time.Time) bool {
 // Entra asked for.
 func (c Connection) waiting(app App, now time.Time) bool {
 	f := c.Failure
-	return f != nil && now.Before(f.NextAttempt) && (f.Status == Retrying || !f.At.Before(app.ChangedAt))
+	return f != nil && now.Before(f.NextAttempt) && (f.Status == Retrying || !f.AppAsOf.Before(app.ChangedAt))
 }

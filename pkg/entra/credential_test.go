@@ -215,7 +215,7 @@ func TestFederationGetsTokens(t *testing.T) {
 		w.provisioner.Entra = entra.NewClient(entra.ClientConfig{Authority: w.entra.URL(), Now: w.clock.Now, Assertions: i})
 	}
 	request := entra.ProvisionRequest{TenantID: tenantA, App: "default",
-		AppFields: entra.AppFields{ClientID: clientID, Federation: &entra.FederationFields{}, Scope: graph}}
+		AppFields: &entra.AppFields{ClientID: clientID, Federation: &entra.FederationFields{}, Scope: graph}}
 	brief, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()
 

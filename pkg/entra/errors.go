@@ -13,6 +13,10 @@ var ErrNotFound = errors.New("not found")
 // ErrExists is reported by a [Store] asked to create what is already there.
 var ErrExists = errors.New("already exists")
 
+// ErrChanged is reported by a [Store] asked to replace what has been replaced or
+// deleted since it was read.
+var ErrChanged = errors.New("changed since it was read")
+
 // ConflictError reports that a request would take an app or a connection away
 // from others. Detail says how to go on.
 type ConflictError struct{ Detail string }

@@ -141,7 +141,8 @@ func isDomain(s string) bool {
 			return false
 		}
 	}
-	return true
+	// The last label of a domain is not a number (RFC 3696); that of an address is.
+	return strings.ContainsFunc(labels[len(labels)-1], unicode.IsLetter)
 }
 
 // checkScope accepts one resource and "/.default", the only form that the

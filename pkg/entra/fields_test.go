@@ -19,7 +19,7 @@ const (
 func validRequest() entra.ProvisionRequest {
 	return entra.ProvisionRequest{
 		TenantID: tenantA, App: "default",
-		AppFields: entra.AppFields{ClientID: clientID, ClientSecret: entra.NewSecret(canary), Scope: graph},
+		AppFields: &entra.AppFields{ClientID: clientID, ClientSecret: entra.NewSecret(canary), Scope: graph},
 	}
 }
 
@@ -148,9 +148,9 @@ func TestFieldRules(t *testing.T) {
 		{"no such service nor cloud", service("sharepoint", "mars"), "cloud service"},
 		{"scope and service", func(r *request) { r.AppFields.Service = "microsoft-graph" }, "service"},
 		{"neither scope nor service", scope(""), "scope"},
-		{"half an app", func(r *request) { r.AppFields = entra.AppFields{Cloud: "public"} }, "client_id client_secret scope"},
+		{"half an app", func(r *request) { r.AppFields = &entra.AppFields{Cloud: "public"} }, "client_id client_secret scope"},
 		{"everything", func(r *request) {
-			*r = request{TenantID: "x", App: "X", Connection: "/", AppFields: entra.AppFields{ClientID: "x", ClientSecret: entra.NewSecret("\t"), Scope: "x", Cloud: "x"}}
+			*r = request{TenantID: "x", App: "X", Connection: "/", AppFields: &entra.AppFields{ClientID: "x", ClientSecret: entra.NewSecret("\t"), Scope: "x", Cloud: "x"}}
 		}, "app client_id client_secret cloud connection scope tenant_id"},
 	}
 	for _, tt := range bad {

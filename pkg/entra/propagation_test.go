@@ -84,4 +84,6 @@ func (oneConnection) Connections(context.Context, string, int, string) ([]entra.
 	return []entra.Connection{{TenantID: tenantA}}, "", nil
 }
 
+func (oneConnection) App(context.Context, string) (entra.App, error) { return entra.App{}, nil }
+
 func (oneConnection) UpdateApp(context.Context, entra.App) error { return nil }

@@ -21,13 +21,12 @@ type Provisioner struct {
 	Log   *slog.Logger
 }
 
-// ProvisionRequest asks for a connection. A zero AppFields means that the named
-// app must exist.
+// ProvisionRequest asks for a connection.
 type ProvisionRequest struct {
 	TenantID   string // GUID or verified domain
 	App        string
-	Connection string // empty: the tenant's GUID
-	AppFields  AppFields
+	Connection string     // empty: the tenant's GUID
+	AppFields  *AppFields // nil: the named app must exist
 }
 
 // Validate reports an [*InvalidError] with every field that is wrong.
@@ -47,8 +46,8 @@ func (r ProvisionRequest) parse(now time.Time) (App, string, error) {
 		bad.add("connection", CheckName(r.Connection))
 	}
 	app := App{Name: r.App}
-	if !r.AppFields.IsZero() {
-		app = bad.app(r.App, r.AppFields, now)
+	if r.AppFields != nil {
+		app = bad.app(r.App, *r.AppFields, now)
 	}
 	return app, tenant, bad.err()
 }
@@ -64,7 +63,7 @@ func (p *Provisioner) Provision(ctx context.Context, req ProvisionRequest) (Conn
 	if asked, err = p.identify(ctx, asked); err != nil {
 		return Connection{}, false, err
 	}
-	app, save, err := p.appFor(ctx, asked)
+	app, err := p.appFor(ctx, asked)
 	if err != nil {
 		return Connection{}, false, err
 	}
@@ -90,64 +89,85 @@ func (p *Provisioner) Provision(ctx context.Context, req ProvisionRequest) (Conn
 
 	// The app goes first: a connection without its app could not be refreshed,
 	// while an app without connections is what the next call finds in place.
-	if err := save(ctx); err != nil {
+	app.LastConnection = ref.Name
+	if app, err = p.saveApp(ctx, app, known); err != nil {
 		return Connection{}, false, err
 	}
-	c = c.withToken(app, token)
-	if !known {
-		created, err := p.Store.CreateConnection(ctx, c, token)
-		if !errors.Is(err, ErrExists) {
-			return created, true, err
-		}
-		// Someone else created it since; it may be this very call, repeated.
-		stored, _, err := p.connectionFor(ctx, ref, tenantID)
-		if err != nil {
-			return Connection{}, false, err
-		}
-		c = stored.withToken(app, token)
-	}
-	return c, false, p.Store.SaveToken(ctx, c, token)
+	return p.saveConnection(ctx, c.withToken(app, token), known, token)
 }
 
-// appFor returns the app to use for what was asked, and how to store it once it
-// has been proved. An app that was only named must exist; one that was given
-// whole must not be somebody else's of the same name.
-func (p *Provisioner) appFor(ctx context.Context, asked App) (App, func(context.Context) error, error) {
-	nothing := func(context.Context) error { return nil }
+// appFor returns the app to use for what was asked: as it is stored, with its
+// Version, or new or rotated and yet to be stored. An app that was only named
+// must exist; one that was given whole must not be somebody else's of the name.
+func (p *Provisioner) appFor(ctx context.Context, asked App) (App, error) {
 	stored, err := p.Store.App(ctx, asked.Name)
-	if asked.ClientID == "" {
-		if errors.Is(err, ErrNotFound) {
-			err = fmt.Errorf("app %q: %w; send client_id, client_secret and scope or service with it, or PUT /apps/%[1]s first", asked.Name, err)
-		}
-		return stored, nothing, err
-	}
-	asked.ChangedAt = p.Now()
+	onlyNamed := asked.ClientID == ""
 	switch {
+	case errors.Is(err, ErrNotFound) && onlyNamed:
+		return App{}, fmt.Errorf("app %q: %w; send all of it with the request, or PUT /apps/%[1]s first", asked.Name, err)
 	case errors.Is(err, ErrNotFound):
-		return asked, func(ctx context.Context) error {
-			err := p.Store.CreateApp(ctx, asked)
-			if !errors.Is(err, ErrExists) {
-				return err
-			}
-			// Created by another call since: finish as if it had been there.
-			_, save, err := p.appFor(ctx, asked)
-			if err != nil {
-				return err
-			}
-			return save(ctx)
-		}, nil
+		return asked, nil
 	case err != nil:
-		return App{}, nil, err
+		return App{}, err
+	case onlyNamed, stored.same(asked):
+		return stored, nil
 	}
 	if fields := stored.differences(asked); len(fields) > 0 {
-		return App{}, nil, &ConflictError{fmt.Sprintf(
+		return App{}, &ConflictError{fmt.Sprintf(
 			"App %q exists with another %s. Use another app name, or replace the app for all its connections with PUT /apps/%[1]s.",
 			asked.Name, strings.Join(fields, ", "))}
 	}
-	if stored.Credential.Equal(asked.Credential) {
-		return stored, nothing, nil
+	asked.Version = stored.Version
+	return asked, nil
+}
+
+// saveApp stores an app that appFor returned and that has been proved. Another
+// call may have been first with either, and is then judged by the same rules.
+func (p *Provisioner) saveApp(ctx context.Context, app App, known bool) (App, error) {
+	var err error
+	rotated := app
+	rotated.ChangedAt, rotated.RotatedAt = p.Now(), p.Now()
+	switch {
+	case app.Version == "" && app.RotatedAt.IsZero():
+		app, err = rotated, p.Store.CreateApp(ctx, rotated)
+	case app.RotatedAt.IsZero():
+		app, err = rotated, p.Store.UpdateApp(ctx, rotated)
+	case !known:
+		// The listing may not show the connection for minutes.
+		err = p.Store.NoteApp(ctx, app)
 	}
-	return asked, func(ctx context.Context) error { return p.Store.UpdateApp(ctx, asked) }, nil
+	if errors.Is(err, ErrExists) || errors.Is(err, ErrChanged) {
+		again, err := p.appFor(ctx, app)
+		if err != nil {
+			return App{}, err
+		}
+		again.LastConnection = app.LastConnection
+		return p.saveApp(ctx, again, known)
+	}
+	return app, err
+}
+
+// saveConnection stores a connection that connectionFor returned, with its
+// token, and reports whether it is new.
+func (p *Provisioner) saveConnection(ctx context.Context, c Connection, known bool, token Token) (Connection, bool, error) {
+	var err error
+	if known {
+		err = p.Store.SaveToken(ctx, c, token)
+	} else {
+		c, err = p.Store.CreateConnection(ctx, c, token)
+	}
+	if !errors.Is(err, ErrExists) && !errors.Is(err, ErrChanged) {
+		return c, !known, err
+	}
+	// Another call was first; it may be this very one, repeated.
+	stored, still, err := p.connectionFor(ctx, c.ConnectionRef, c.TenantID)
+	if err != nil {
+		return Connection{}, false, err
+	}
+	if still {
+		return stored, false, nil // with a token as good
+	}
+	return p.saveConnection(ctx, c, false, token)
 }
 
 // connectionFor returns the connection as it is stored, or a new one, and
@@ -190,24 +210,40 @@ func (p *Provisioner) Refresh(ctx context.Context, ref ConnectionRef) (Connectio
 // whether it is new. With connections on it, the app is first proved in one of
 // their tenants. Errors: [*Error], [*StoreError].
 func (p *Provisioner) PutApp(ctx context.Context, app App) (App, bool, error) {
-	_, err := p.Store.DescribeApp(ctx, app.Name)
-	known := err == nil
+	described, err := p.Store.DescribeApp(ctx, app.Name)
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		return App{}, false, err
 	}
 	if app, err = p.identify(ctx, app); err != nil {
 		return App{}, false, err
 	}
+	app.LastConnection = described.LastConnection
 	if err := p.prove(ctx, app); err != nil {
 		return App{}, false, err
 	}
-	app.ChangedAt = p.Now()
-	if !known {
-		if err := p.Store.CreateApp(ctx, app); !errors.Is(err, ErrExists) {
-			return app, true, err
+	for {
+		stored, err := p.Store.App(ctx, app.Name)
+		var unreadable *StoreError
+		app.ChangedAt, app.RotatedAt, app.Version = p.Now(), p.Now(), stored.Version
+		switch {
+		case errors.Is(err, ErrNotFound):
+			err = p.Store.CreateApp(ctx, app)
+			if err == nil {
+				return app, true, nil
+			}
+		case err != nil && !(errors.As(err, &unreadable) && unreadable.Code == CodeUnreadable):
+			return App{}, false, err
+		default:
+			if err == nil && stored.same(app) {
+				// Nothing to rotate to: what was refused is tried again, no more.
+				app.RotatedAt = stored.RotatedAt
+			}
+			err = p.Store.UpdateApp(ctx, app)
+		}
+		if !errors.Is(err, ErrExists) && !errors.Is(err, ErrChanged) {
+			return app, false, err
 		}
 	}
-	return app, false, p.Store.UpdateApp(ctx, app)
 }
 
 // identify finds out as whom a federated app presents itself, so that a person
@@ -227,7 +263,7 @@ const maxProofs = 3
 
 // prove is content with one of the app's tenants, the healthiest first.
 func (p *Provisioner) prove(ctx context.Context, app App) error {
-	connections, _, err := p.Store.Connections(ctx, app.Name, PageLimit, "")
+	connections, err := p.connectionsOf(ctx, app)
 	if err != nil {
 		return err
 	}
@@ -246,6 +282,42 @@ func (p *Provisioner) prove(ctx context.Context, app App) error {
 	_, err = p.proof(ctx, app, tenants...)
 	return err
 }
+
+// connectionsOf returns some of the app's connections, healthy ones among them
+// if there are any in the first pages. Where none is listed, that may be because
+// the last one was just provisioned.
+func (p *Provisioner) connectionsOf(ctx context.Context, app App) ([]Connection, error) {
+	var found []Connection
+	healthy := 0
+	cursor := ""
+	for range maxPages {
+		page, next, err := p.Store.Connections(ctx, app.Name, PageLimit, cursor)
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, page...)
+		for _, c := range page {
+			if c.Status() == OK {
+				healthy++
+			}
+		}
+		if cursor = next; cursor == "" || healthy >= maxProofs {
+			break
+		}
+	}
+	if len(found) > 0 || app.LastConnection == "" {
+		return found, nil
+	}
+	c, err := p.Store.Connection(ctx, ConnectionRef{App: app.Name, Name: app.LastConnection})
+	if errors.Is(err, ErrNotFound) {
+		return nil, nil
+	}
+	return []Connection{c}, err
+}
+
+// maxPages bounds the search for healthy connections. A page can be short, or
+// empty, and not be the last.
+const maxPages = 20
 
 // proof gets a token in the first of the tenants that grants one. Refusals that
 // pass shortly after a change are met by asking again, as long as there is time:
@@ -304,21 +376,23 @@ func (p *Provisioner) whereTenantLives(ctx context.Context, app App, tenant stri
 // DeleteApp deletes an app that no connection uses. Errors: [ErrNotFound],
 // [*ConflictError], [*StoreError].
 func (p *Provisioner) DeleteApp(ctx context.Context, name string) error {
-	for cursor := ""; ; {
-		connections, next, err := p.Store.Connections(ctx, name, PageLimit, cursor)
-		if err != nil {
-			return err
-		}
-		if len(connections) > 0 {
+	app, err := p.Store.DescribeApp(ctx, name)
+	if err != nil {
+		return err
+	}
+	connections, err := p.connectionsOf(ctx, app)
+	if err != nil {
+		return err
+	}
+	// The listing may still show what has just been deleted.
+	for _, listed := range connections {
+		_, err := p.Store.Connection(ctx, listed.ConnectionRef)
+		if err == nil {
 			return &ConflictError{fmt.Sprintf("Connections use app %q. Delete them first.", name)}
 		}
-		if next == "" {
-			break
+		if !errors.Is(err, ErrNotFound) {
+			return err
 		}
-		cursor = next
 	}
-	if err := p.Store.DeleteApp(ctx, name); err != nil {
-		return fmt.Errorf("app %q: %w", name, err)
-	}
-	return nil
+	return p.Store.DeleteApp(ctx, name)
 }

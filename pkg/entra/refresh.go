@@ -21,32 +21,53 @@ type refresher struct {
 // Entra's. The connection is returned as it then is.
 func (r refresher) refresh(ctx context.Context, app App, c Connection) (Connection, error) {
 	token, err := r.entra.Token(ctx, app, c.TenantID)
-	if err == nil {
-		refreshed := c.withToken(app, token)
-		if err := r.store.SaveToken(ctx, refreshed, token); err != nil {
-			r.log.ErrorContext(ctx, "token not stored", "connection", c.String(), "code", storeCode(err))
-			return c, err
-		}
-		r.log.InfoContext(ctx, "refreshed", "connection", c.String(), "tenant_id", c.TenantID, "expires_at", refreshed.ExpiresAt)
-		return refreshed, nil
-	}
 	if refused := (*Error)(nil); errors.As(err, &refused) {
 		return r.fail(ctx, app, c, refused), err
 	}
-	return c, err
+	if err != nil {
+		return c, err
+	}
+	refreshed := c.withToken(app, token)
+	err = r.store.SaveToken(ctx, refreshed, token)
+	if errors.Is(err, ErrChanged) {
+		// Another refresh was first: what it stored is as good. Or the connection
+		// was deleted meanwhile, and its name may stand for another tenant now.
+		return r.still(ctx, c)
+	}
+	if err != nil {
+		r.log.ErrorContext(ctx, "token not stored", "connection", c.String(), "code", storeCode(err))
+		return c, err
+	}
+	r.log.InfoContext(ctx, "refreshed", "connection", c.String(), "tenant_id", c.TenantID, "expires_at", refreshed.ExpiresAt)
+	return refreshed, nil
 }
 
-// fail records a failure. That the record itself could not be written changes
-// nothing for the caller: the next sweep meets the same failure.
+// still returns the connection as it is stored now, or ErrNotFound where that is
+// not the tenant's any more.
+func (r refresher) still(ctx context.Context, c Connection) (Connection, error) {
+	now, err := r.store.Connection(ctx, c.ConnectionRef)
+	if err == nil && now.TenantID != c.TenantID {
+		err = ErrNotFound
+	}
+	return now, err
+}
+
+// fail records a failure, unless the connection has changed since it was read:
+// the listing may be some minutes behind. That the record itself could not be
+// written changes nothing for the caller: the next sweep meets the same failure.
 func (r refresher) fail(ctx context.Context, app App, c Connection, failure *Error) Connection {
-	c = c.withFailure(failure, app, r.now())
+	failed := c.withFailure(failure, app, r.now())
 	r.log.WarnContext(ctx, "refresh failed", "connection", c.String(), "tenant_id", c.TenantID,
-		"code", failure.Code, "status", c.Status(), "attempts", c.Failure.Attempts, "next_attempt_at", c.Failure.NextAttempt,
+		"code", failure.Code, "status", failed.Status(), "refusals", failed.Failure.Refusals, "next_attempt_at", failed.Failure.NextAttempt,
 		"trace_id", failure.TraceID, "correlation_id", failure.CorrelationID)
-	if err := r.store.SaveFailure(ctx, c); err != nil {
+	now, err := r.still(ctx, c)
+	if err == nil && now.Version == c.Version {
+		err = r.store.SaveFailure(ctx, failed)
+	}
+	if err != nil && !errors.Is(err, ErrNotFound) {
 		r.log.ErrorContext(ctx, "failure not recorded", "connection", c.String(), "code", storeCode(err))
 	}
-	return c
+	return failed
 }
 
 func storeCode(err error) string {
@@ -56,6 +77,8 @@ func storeCode(err error) string {
 		return failed.Code
 	case errors.Is(err, ErrNotFound):
 		return "deleted"
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		return CodeTimeout
 	}
-	return CodeTimeout
+	return "unexpected"
 }

@@ -14,8 +14,10 @@ type Store interface {
 	DescribeApp(ctx context.Context, name string) (App, error)
 	// CreateApp stores a new app, or fails with ErrExists.
 	CreateApp(ctx context.Context, app App) error
-	// UpdateApp replaces an app.
+	// UpdateApp replaces the app that was read, or fails with ErrChanged.
 	UpdateApp(ctx context.Context, app App) error
+	// NoteApp records what is known of an app beside its credential.
+	NoteApp(ctx context.Context, app App) error
 	// DeleteApp deletes an app, or fails with ErrNotFound.
 	DeleteApp(ctx context.Context, name string) error
 
@@ -39,8 +41,9 @@ type SweepStore interface {
 	// cursor that it did not issue is an InvalidError.
 	Connections(ctx context.Context, app string, limit int, cursor string) ([]Connection, string, error)
 	// SaveToken stores a token with what it says of the connection, in one write:
-	// a reader sees all of the old token or all of the new one. ErrNotFound where
-	// the connection has been deleted.
+	// a reader sees all of the old token or all of the new one. It replaces the
+	// token that was current when the connection was read, or fails with
+	// ErrChanged; with ErrNotFound where the connection has been deleted.
 	SaveToken(ctx context.Context, c Connection, token Token) error
 	// SaveFailure records the connection's failure and leaves the token alone.
 	SaveFailure(ctx context.Context, c Connection) error

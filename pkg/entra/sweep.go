@@ -76,7 +76,9 @@ func (s *Sweeper) Sweep(ctx context.Context, req SweepRequest) (SweepReport, err
 	if req.Only != nil {
 		look = func(ctx context.Context) error { return run.only(ctx, req.Only) }
 	}
-	if err := look(ctx); err != nil {
+	looking, cancel := partOf(ctx, 2)
+	defer cancel()
+	if err := look(looking); err != nil {
 		return SweepReport{}, err
 	}
 	run.refreshDue(ctx)
@@ -191,12 +193,23 @@ func (s *sweep) readApps(ctx context.Context, page []Connection) {
 	group.Wait()
 }
 
+// partOf returns a context that ends when a part of the time left has gone by,
+// so that a listing that hangs leaves time to refresh what it has shown.
+func partOf(ctx context.Context, parts time.Duration) (context.Context, context.CancelFunc) {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(ctx, time.Until(deadline)/parts)
+}
+
 // refreshDue refreshes what is due, several at a time. A connection whose last
 // refresh failed comes after the healthy ones, so that many that hang cannot
-// use up the time of those that would work.
+// use up the time of those that would work; of these the one that has waited
+// longest comes first.
 func (s *sweep) refreshDue(ctx context.Context) {
 	slices.SortFunc(s.due, func(a, b Connection) int {
-		return cmp.Or(cmp.Compare(failures(a), failures(b)), a.ExpiresAt.Compare(b.ExpiresAt))
+		return cmp.Or(triedAt(a).Compare(triedAt(b)), a.ExpiresAt.Compare(b.ExpiresAt))
 	})
 	inTime := func() bool { return true }
 	if deadline, ok := ctx.Deadline(); ok {
@@ -223,6 +236,14 @@ func (s *sweep) refreshDue(ctx context.Context) {
 	group.Wait()
 }
 
+// triedAt is when the connection was last tried in vain, zero for a healthy one.
+func triedAt(c Connection) time.Time {
+	if c.Failure == nil {
+		return time.Time{}
+	}
+	return c.Failure.At
+}
+
 // warnOfExpiry reports the credentials that are close to their end.
 func (s *sweep) warnOfExpiry(ctx context.Context) {
 	for _, name := range slices.Sorted(maps.Keys(s.apps)) {
@@ -232,13 +253,6 @@ func (s *sweep) warnOfExpiry(ctx context.Context) {
 			s.report.Expiring = append(s.report.Expiring, e)
 		}
 	}
-}
-
-func failures(c Connection) int {
-	if c.Failure == nil {
-		return 0
-	}
-	return 1
 }
 
 func (s *sweep) refresh(ctx context.Context, c Connection) {

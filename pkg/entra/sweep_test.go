@@ -177,7 +177,10 @@ func TestRetryAfterIsHonouredAcrossSweeps(t *testing.T) {
 	w.clock.advance(10*time.Minute - time.Second)
 	checkReport(t, "before the time", w.sweep(t), entra.SweepReport{Checked: 2, Waiting: 1})
 	// A change of the app does not end a wait that Entra asked for.
-	if _, _, err := w.provisioner.PutApp(t.Context(), w.app()); err != nil {
+	w.entra.SetSecrets(clientID, entratest.Secret{Value: "n3w-secret"})
+	rotated := w.app()
+	rotated.Credential.ClientSecret = entra.NewSecret("n3w-secret")
+	if _, _, err := w.provisioner.PutApp(t.Context(), rotated); err != nil {
 		t.Fatal(err)
 	}
 	checkReport(t, "before the time, with the app changed", w.sweep(t), entra.SweepReport{Checked: 2, Due: 1, Refreshed: 1, Waiting: 1})
@@ -210,8 +213,8 @@ func TestUnsettledRefusal(t *testing.T) {
 	if got := force(); got != entra.NeedsPerson {
 		t.Errorf("15 minutes after the app changed: %s", got)
 	}
-	if f := w.connection(t, c.ConnectionRef).Failure; f.Attempts != 1 {
-		t.Errorf("the first refusal counts as %d", f.Attempts)
+	if f := w.connection(t, c.ConnectionRef).Failure; f.Refusals != 1 {
+		t.Errorf("the first refusal counts as %d", f.Refusals)
 	}
 }
 
