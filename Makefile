@@ -51,7 +51,7 @@ check: ## find what is wrong without running it; changes nothing
 	cd $(MSAL) && go vet ./... && go mod tidy -diff
 	go run $(STATICCHECK) ./...
 
-e2e: ## prove the SAM template, its build for both architectures and, with a Docker engine, sam local
+e2e: ## prove what needs more than Go: moto, the SAM template and its builds and, with a Docker engine, sam local
 	scripts/e2e.sh
 
 clean: ## remove what was built and installed here; the data of make local stays

@@ -1,18 +1,20 @@
 #!/usr/bin/env bash
-# make e2e: what needs more than Go. It installs the SAM CLI in .venv, and says of every step that it cannot take what it
-# lacks. Nothing here reaches AWS or Entra.
+# make e2e: what needs more than Go. It installs the SAM CLI and moto in .venv, and says of every step that it cannot take
+# what it lacks. Nothing here reaches AWS or Entra.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-readonly SAM_CLI=1.170.0
+readonly SAM_CLI=1.170.0 MOTO=5.2.1 # whose ways secretstoretest's contract_test.go knows
 export SAM_CLI_TELEMETRY=0 PIP_DISABLE_PIP_VERSION_CHECK=1 AWS_EC2_METADATA_DISABLED=true AWS_DEFAULT_REGION=us-east-1
 export AWS_ACCESS_KEY_ID=none AWS_SECRET_ACCESS_KEY=none
 unset AWS_PROFILE AWS_SESSION_TOKEN
 
 scratch=$(mktemp -d)
-image= api=
+image= api= moto=
+stop() { { kill "$1" && wait "$1"; } 2>/dev/null || true; }
 cleanup() {
-	[ -z "$api" ] || { kill "$api" && wait "$api"; } 2>/dev/null || true
+	[ -z "$api" ] || stop "$api"
+	[ -z "$moto" ] || stop "$moto"
 	[ -z "$image" ] || docker rmi -f "$image" "${image%:*}:rapid-$arch" >/dev/null 2>&1 || true
 	rm -rf "$scratch"
 }
@@ -30,11 +32,20 @@ check() { # check <what> <command>...
 }
 skip() { echo "not run $1"; }
 finish() {
+	skip 'a browser: there is no page to look at yet'
 	echo "$passed passed, $failed failed"
 	exit $((failed > 0))
 }
 
-# The SAM CLI
+free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
+until_in() { # until_in <text> <log> <pid>: waits for the text, at most half a minute, or until the process has ended
+	for _ in {1..60}; do
+		grep -qF -- "$1" "$2" || ! kill -0 "$3" 2>/dev/null && break
+		sleep 0.5
+	done
+}
+
+# The SAM CLI and moto
 
 if ! .venv/bin/sam --version 2>/dev/null | grep -q " $SAM_CLI\$"; then
 	if ! python3 -m venv .venv || ! .venv/bin/pip install --quiet "aws-sam-cli==$SAM_CLI"; then
@@ -42,7 +53,24 @@ if ! .venv/bin/sam --version 2>/dev/null | grep -q " $SAM_CLI\$"; then
 		exit 1
 	fi
 fi
+if ! .venv/bin/pip list --format=freeze 2>/dev/null | grep -qx "moto==$MOTO"; then
+	.venv/bin/pip install --quiet "moto[server]==$MOTO" || true # said below
+fi
 export PATH="$PWD/.venv/bin:$PATH"
+
+# Somebody else's idea of Secrets Manager, held to the same contract as the stand-in
+
+if command -v moto_server >/dev/null; then
+	port=$(free_port)
+	moto_server -H 127.0.0.1 -p "$port" >"$scratch/moto.log" 2>&1 </dev/null &
+	moto=$!
+	until_in "Running on" "$scratch/moto.log" "$moto"
+	check "moto $MOTO keeps the contract of Secrets Manager" \
+		env "SECRETS_MANAGER_ENDPOINT=http://127.0.0.1:$port" go test ./internal/secretstore/secretstoretest -run Contract -count=1
+	stop "$moto" && moto=
+else
+	skip 'moto: it could not be installed'
+fi
 
 # The template, and the build for both architectures
 
@@ -56,12 +84,21 @@ built() { # built <GOARCH> <ELF machine, as its bytes in hexadecimal>
 		done
 	done
 }
+demonstrated() { # demonstrated <GOARCH>: what SAM built provisions, sweeps and serves, against the stand-ins
+	[ "$(go env GOHOSTOS GOHOSTARCH | paste -sd/)" = "linux/$1" ] || { skip "  … at work: this machine is not linux/$1" && return; }
+	check '  … at work, as in make demo' timeout 120 go run ./cmd/local demo \
+		-provision .aws-sam/build/ProvisionFunction/bootstrap -refresh .aws-sam/build/RefreshFunction/bootstrap
+}
 check 'sam validate --lint' sam validate --lint
 check 'events/*.json are JSON' python3 -c 'import json, sys; [json.load(open(name)) for name in sys.argv[1:]]' events/*.json
 check 'sam build, Architecture=arm64' sam build --parameter-overrides Architecture=arm64
 check '  … is for arm64' built arm64 b700
+demonstrated arm64
+# A parameter of the deployment, on which no build may depend.
+check 'sam build, Federation=true' sam build --parameter-overrides Federation=true
 check 'sam build' sam build
 check '  … is for x86_64' built amd64 3e00
+demonstrated amd64
 
 # sam local, in containers of the Docker engine's architecture
 
@@ -116,14 +153,11 @@ assert answer.status == int(status) and answer.headers["Content-Type"] == "appli
 assert json.loads(problem)["status"] == int(status)
 END
 }
-port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+port=$(free_port)
 : >"$scratch/api.log"
 sam local start-api --port "$port" "${options[@]}" >>"$scratch/api.log" 2>&1 </dev/null &
 api=$!
-for _ in {1..60}; do
-	grep -q "Running on" "$scratch/api.log" || ! kill -0 "$api" 2>/dev/null && break
-	sleep 0.5
-done
+until_in "Running on" "$scratch/api.log" "$api"
 check 'sam local start-api: GET /nothing is 404' served GET /nothing '' 404
 check 'sam local start-api: PATCH /apps/default is 405' served PATCH /apps/default '' 405
 check 'sam local start-api: POST /connections of {} is 400' served POST /connections '{}' 400

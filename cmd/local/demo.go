@@ -56,7 +56,7 @@ func demo(ctx context.Context, o options, stdout, stderr io.Writer) (err error) 
 	go func() { _ = server.Serve(listener) }()
 	defer func() { _ = server.Close() }()
 
-	fill(s.Entra)
+	fill(s.Entra, s.STS)
 	d := &demonstration{
 		screen: &screen{out: stdout},
 		stack:  s,

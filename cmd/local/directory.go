@@ -3,6 +3,7 @@ package main
 import (
 	"time"
 
+	"entra-connector/internal/awsidentity/ststest"
 	"entra-connector/pkg/entra/entratest"
 )
 
@@ -20,11 +21,16 @@ const (
 	fabrikamID, fabrikamDomain = "f0000000-0000-4000-8000-000000000002", "fabrikam.example"
 )
 
-// fill makes the stand-in Entra know all of that. The app has both secrets, as during a rotation.
-func fill(e *entratest.Server) {
+// fill makes the stand-in Entra know all of that. The app has both secrets, as during a rotation, and where there is a
+// stand-in STS a federated credential for the functions.
+func fill(e *entratest.Server, aws *ststest.Server) {
 	e.AddTenant(entratest.Tenant{ID: contosoID, Domains: []string{contosoDomain}})
 	e.AddTenant(entratest.Tenant{ID: fabrikamID, Domains: []string{fabrikamDomain}})
-	e.AddApp(entratest.App{ClientID: clientID, Secrets: []entratest.Secret{{Value: clientSecret}, {Value: nextSecret}}})
+	app := entratest.App{ClientID: clientID, Secrets: []entratest.Secret{{Value: clientSecret}, {Value: nextSecret}}}
+	if aws != nil {
+		app.Federated = []entratest.Federated{{Issuer: aws.Issuer(), Subject: aws.Subject(), Audience: "api://AzureADTokenExchange", Key: aws.Key()}}
+	}
+	e.AddApp(app)
 	e.AddApp(entratest.App{ClientID: expiredClientID, Secrets: []entratest.Secret{
 		{Value: expiredClientSecret, Expires: time.Now().AddDate(0, 0, -1)},
 	}})

@@ -61,7 +61,7 @@ func serve(ctx context.Context, o options, stdout, stderr io.Writer) (err error)
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
 	if s.Entra != nil {
-		fill(s.Entra)
+		fill(s.Entra, s.STS)
 	}
 
 	server := &http.Server{Handler: s.API(), ReadHeaderTimeout: 10 * time.Second}
@@ -147,6 +147,9 @@ func summary(r entra.SweepReport) string {
 	if r.Incomplete {
 		b.WriteString(", incomplete")
 	}
+	for _, e := range r.Expiring {
+		fmt.Fprintf(&b, "; %s of app %s expires within %d days", e.Credential, e.App, e.WithinDays)
+	}
 	for i, f := range r.Failures {
 		if i == shownFailures {
 			fmt.Fprintf(&b, "; and %d more", len(r.Failures)-i)
@@ -181,8 +184,12 @@ func welcome(d *screen, s *stack.Stack, api string, o options) {
 		fmt.Fprintln(d.out)
 		d.say(0, "The stand-in Entra knows this app in these tenants. NOT A REAL SECRET, made up for it:")
 		fmt.Fprintln(d.out)
-		d.pairs(2, pair{"client_id", clientID}, pair{"client_secret", clientSecret + " or, to rotate to, " + nextSecret},
-			pair{"tenant_id", contosoDomain + " (" + contosoID + ")"}, pair{"", fabrikamDomain + " (" + fabrikamID + ")"})
+		secrets := []pair{{"client_secret", clientSecret + " or, to rotate to, " + nextSecret}}
+		if s.STS != nil {
+			secrets = append(secrets, pair{"federation", `{} in its place: the stand-in STS issues identity tokens`})
+		}
+		d.pairs(2, append(append([]pair{{"client_id", clientID}}, secrets...),
+			pair{"tenant_id", contosoDomain + " (" + contosoID + ")"}, pair{"", fabrikamDomain + " (" + fabrikamID + ")"})...)
 	}
 
 	fmt.Fprint(d.out, "\nTry, in this order: provision, list, look at one, refresh it, read it as an integration does\n\n")

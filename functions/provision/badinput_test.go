@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/base64"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -18,6 +19,9 @@ func TestBadInput(t *testing.T) {
 	c.Call("POST", "/connections", Body()).Want(t, 201)
 	before, asked := c.Secrets.Snapshot(), len(c.Entra.Requests())
 	long := strings.Repeat("a", 1025)
+	sized := func(bytes int) string {
+		return `{"x":"` + strings.Repeat("a", bytes-len(`{"x":""}`)) + `"}`
+	}
 	raw := func(field, json string) string {
 		return strings.TrimSuffix(Body(), "}") + `,"` + field + `":` + json + `}`
 	}
@@ -35,7 +39,7 @@ func TestBadInput(t *testing.T) {
 		{"a list", "[" + Body() + "]", 400, ""},
 		{"a string", `"x"`, 400, ""},
 		{"null", "null", 400, ""},
-		{"not UTF-8", Body("app", "x") + "\xff", 400, ""},
+		{"not UTF-8", strings.Replace(Body("client_secret", "xy"), "xy", "x\xffy", 1), 400, ""},
 		{"nested too deep", `{"tenant_id":` + strings.Repeat("[", 20000) + strings.Repeat("]", 20000) + `}`, 400, ""},
 		{"control character in JSON", `{"tenant_id":"` + "\n" + `"}`, 400, ""},
 
@@ -57,6 +61,7 @@ func TestBadInput(t *testing.T) {
 		{"hostile tenant", Body("tenant_id", "../../common"), 400, "tenant_id"},
 		{"multi-tenant authority", Body("tenant_id", "common"), 400, "tenant_id"},
 		{"consumers' GUID", Body("tenant_id", "9188040d-6c67-4c5b-b112-36a304b66dad"), 400, "tenant_id"},
+		{"address for a tenant", Body("tenant_id", "127.0.0.1"), 400, "tenant_id"},
 		{"tenant with a line break", Body("tenant_id", "contoso.com\r\nHost: x"), 400, "tenant_id"},
 		{"hostile names", Body("app", "../apps", "connection", "a/../../b"), 400, "app connection"},
 		{"hostile scope", Body("scope", "https://graph.microsoft.com/.default https://x/.default"), 400, "scope"},
@@ -66,11 +71,14 @@ func TestBadInput(t *testing.T) {
 		{"service and scope", Body("service", "microsoft-graph"), 400, "service"},
 		{"service that the cloud has not", Object("tenant_id", TenantA, "client_id", ClientID, "client_secret", Secret, "service", "azure-devops", "cloud", "china"), 400, "service"},
 		{"cloud alone", Object("tenant_id", TenantA, "cloud", "public"), 400, "client_id client_secret scope"},
+		{"client ID empty", Object("tenant_id", TenantA, "client_id", ""), 400, "client_id client_secret scope"},
+		{"secret as a number", `{"tenant_id":"` + TenantA + `","client_secret":7}`, 400, "client_id client_secret scope"},
 		{"no credential", Object("tenant_id", TenantA, "client_id", ClientID, "scope", Graph), 400, "client_secret"},
 		{"everything at once", `{"tenant_id":1,"app":"A","connection":"","client_id":"x","client_secret":" x","scope":"x","cloud":"x","x":"x"}`, 400,
 			"app client_id client_secret cloud connection scope tenant_id x"},
 
-		{"65 KiB", Body("client_secret", strings.Repeat("a", 65<<10)), 413, ""},
+		{"64 KiB", sized(64 << 10), 400, "tenant_id x"},
+		{"64 KiB and a byte", sized(64<<10 + 1), 413, ""},
 		{"5 MB", Body("client_secret", strings.Repeat("a", 5<<20)), 413, ""},
 	}
 	for _, tt := range tests {
@@ -94,8 +102,8 @@ func TestBadInput(t *testing.T) {
 			var fields []string
 			errors, _ := r.Want(t, tt.status).JSON(t)["errors"].([]any)
 			for _, e := range errors {
-				fields = append(fields, e.(map[string]any)["field"].(string))
-				if e.(map[string]any)["detail"] == "" {
+				fields = append(fields, Text(e, "field"))
+				if Text(e, "detail") == "" {
 					t.Errorf("%s: a field error says nothing", tt.name)
 				}
 			}
@@ -110,6 +118,23 @@ func TestBadInput(t *testing.T) {
 		"requestContext": map[string]any{"http": map[string]string{"method": "POST"}}}
 	if got := invoke(t, c, event); got.StatusCode != 400 || !strings.Contains(got.Body, "base64") {
 		t.Errorf("bad base64: %d %s", got.StatusCode, got.Body)
+	}
+	var many strings.Builder
+	many.WriteString(`{"tenant_id":"` + TenantA + `"`)
+	for i := range 2000 {
+		fmt.Fprintf(&many, `,"%s%04d":"x"`, "unknown", i)
+	}
+	if r := c.Call("POST", "/connections", many.String()+"}").Want(t, 400); strings.Count(r.Body, `"field"`) != 50 || !strings.Contains(r.Body, `"unknown0049"`) {
+		t.Errorf("2000 unknown fields: %d bytes, %.200s", len(r.Body), r.Body)
+	}
+	// An event made by hand may have the query in its parsed form alone.
+	for app, want := range map[string]int{"default": 200, "none": 200, "a&limit=1": 400} {
+		event := map[string]any{"rawPath": "/connections", "queryStringParameters": map[string]string{"app": app},
+			"requestContext": map[string]any{"http": map[string]string{"method": "GET"}}}
+		got := invoke(t, c, event)
+		if got.StatusCode != want || (app == "default") != strings.Contains(got.Body, TenantA) || (want == 400) != strings.Contains(got.Body, `"field":"app"`) {
+			t.Errorf("app %s in a parsed query: %d %s", app, got.StatusCode, got.Body)
+		}
 	}
 	if got := invoke(t, c, map[string]any{}); got.StatusCode != 404 {
 		t.Errorf("an empty event: %d", got.StatusCode)

@@ -93,7 +93,7 @@ func TestEveryWayToAuthenticate(t *testing.T) {
 		for _, to := range kinds {
 			before := c.Secrets.Snapshot()
 			refused := c.Call("PUT", "/apps/"+name, wrong[to.kind]).Want(t, 422).JSON(t)
-			if c.Secrets.Snapshot() != before || refused["action"] == "" {
+			if c.Secrets.Snapshot() != before || Text(refused, "action") == "" {
 				t.Errorf("%s to wrong %s: %v", from.kind, to.kind, refused)
 			}
 			c.Call("PUT", "/apps/"+name, from.app).Want(t, 200)
@@ -120,7 +120,7 @@ func TestEveryWayToAuthenticate(t *testing.T) {
 	}
 	c.Call("PUT", "/apps/certificate", kinds[1].app).Want(t, 200)
 	shown = c.Call("GET", "/apps/certificate", "").Want(t, 200).JSON(t)
-	if got, _ := shown["certificate"].(map[string]any); got["not_after"] != certificate.NotAfter.UTC().Format(time.RFC3339) || got["thumbprint"] == "" {
+	if got := shown["certificate"]; Text(got, "not_after") != certificate.NotAfter.UTC().Format(time.RFC3339) || Text(got, "thumbprint") == "" {
 		t.Errorf("the app with a certificate is shown as %v", shown)
 	}
 	for _, private := range []string{"PRIVATE KEY", file[40:80], "c4nary-subject"} {

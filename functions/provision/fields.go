@@ -78,12 +78,12 @@ func readObject(body []byte, known []string) (map[string]string, []entra.FieldEr
 	var bad []entra.FieldError
 	reject := func(name, detail string) {
 		fields[name] = "" // given all the same, so that nothing else is missed in its place
-		if !slices.ContainsFunc(bad, func(e entra.FieldError) bool { return e.Field == name }) {
+		if len(bad) < maxErrors && !slices.ContainsFunc(bad, func(e entra.FieldError) bool { return e.Field == name }) {
 			bad = append(bad, entra.FieldError{Field: name, Detail: detail})
 		}
 	}
 	seen := make(map[string]bool)
-	for d.More() && len(bad) < maxErrors {
+	for d.More() {
 		token, err := d.Token()
 		var raw json.RawMessage
 		if err != nil || d.Decode(&raw) != nil {
@@ -117,9 +117,6 @@ func readObject(body []byte, known []string) (map[string]string, []entra.FieldEr
 			fields[name] = *value
 		}
 		seen[name] = true
-	}
-	if len(bad) == maxErrors {
-		return fields, bad, nil // the rest would say no more
 	}
 	if _, err := d.Token(); err != nil { // the closing brace
 		return nil, nil, errNotJSON

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -39,6 +40,8 @@ func TestProveBeforeStore(t *testing.T) {
 		{name: "echoed form", body: Body(), response: entratest.EchoForm(400), status: 502, code: "invalid_response"},
 		{name: "truncated", body: Body(), response: entratest.Truncated(), status: 502, code: "invalid_response"},
 		{name: "over 1 MiB", body: Body(), response: entratest.HugeBody(), status: 502, code: "invalid_response"},
+		{name: "token that no secret can hold", body: Body(), status: 502, code: "invalid_response",
+			response: entratest.Raw(200, "application/json", `{"token_type":"Bearer","expires_in":3599,"access_token":"`+strings.Repeat("a", 64<<10+1)+`"}`)},
 		{name: "redirect", body: Body(), response: entratest.Redirect("https://example.com/"), status: 502, code: "invalid_response"},
 		{name: "throttled", body: Body(), response: entratest.Throttled("60"), status: 503, code: "throttled", retryAfter: "60"},
 		{name: "unavailable", body: Body(), response: entratest.Unavailable("120"), status: 503, code: "unavailable", retryAfter: "120"},
@@ -64,10 +67,10 @@ func TestProveBeforeStore(t *testing.T) {
 				continue
 			}
 			problem := r.Want(t, tt.status).JSON(t)
-			if problem["code"] != tt.code || fmt.Sprint(problem["action"]) == "" || r.Header.Get("Retry-After") != tt.retryAfter {
+			if problem["code"] != tt.code || Text(problem, "action") == "" || r.Header.Get("Retry-After") != tt.retryAfter {
 				t.Errorf("%s: code %v, action %v, Retry-After %q", name, problem["code"], problem["action"], r.Header.Get("Retry-After"))
 			}
-			if tt.status == 422 && (problem["trace_id"] == nil || problem["correlation_id"] == nil) {
+			if tt.status == 422 && (Text(problem, "trace_id") == "" || Text(problem, "correlation_id") == "") {
 				t.Errorf("%s: no trace or correlation ID: %s", name, r.Body)
 			}
 			if c.Secrets.Snapshot() != before {
@@ -94,7 +97,7 @@ func TestEveryCodeHasItsStatus(t *testing.T) {
 			c.Entra.ClearFaults()
 			c.Entra.Fail(entratest.Fault{Endpoint: "token", Response: entratest.Raw(400, "application/json", fmt.Sprintf(`{"error":"invalid_request","error_codes":[%d]}`, code))})
 			problem := c.Call("POST", "/connections", Body()).Want(t, status).JSON(t)
-			if problem["code"] != fmt.Sprintf("AADSTS%d", code) || problem["title"] == "" || problem["action"] == "" || problem["correlation_id"] == nil {
+			if problem["code"] != fmt.Sprintf("AADSTS%d", code) || Text(problem, "action") == "" || Text(problem, "correlation_id") == "" {
 				t.Errorf("%d: %v", code, problem)
 			}
 		}
@@ -119,6 +122,41 @@ func TestNoAnswerInTime(t *testing.T) {
 		t.Error("Secrets Manager holds something else than before")
 	}
 	c.Call("GET", "/connections/default/healthy", "").Want(t, 200)
+}
+
+// With the time-outs as they are deployed, a reply is out within 25 s also where
+// nothing hangs for long enough to be given up, but everything is slow. A function
+// that took longer would have the token after 25.5 s, and answer 201.
+func TestEveryReplyIsOutIn25Seconds(t *testing.T) {
+	t.Parallel()
+	c := Start(t, stack.Options{})
+	c.Secrets.Fail(secretstoretest.Fault{Op: "GetSecretValue", Times: 1, Delay: 4 * time.Second})
+	c.Entra.Fail(entratest.Fault{Endpoint: "openid", Times: 1, Delay: 9 * time.Second})
+	c.Secrets.Fail(secretstoretest.Fault{Op: "DescribeSecret", Times: 1, Delay: 4 * time.Second})
+	c.Entra.Fail(entratest.Fault{Endpoint: "token", Times: 1, Delay: 8500 * time.Millisecond})
+	c.Call("POST", "/connections", Body("tenant_id", "contoso.com")).Want(t, 504)
+	if requests := c.Entra.Requests(); len(requests) != 2 || requests[1].Endpoint != "token" {
+		t.Errorf("it was over after %d requests to Entra", len(requests))
+	}
+	if names := c.Secrets.Names(); len(names) != 0 || strings.Contains(c.Output(), "timed out") {
+		t.Errorf("stored: %v; output\n%s", names, c.Output())
+	}
+	c.Call("POST", "/connections", Body("tenant_id", "contoso.com")).Want(t, 201)
+}
+
+// Who waits as long as Retry-After says is not early, also where Entra named a
+// date, which leaves no whole number of seconds.
+func TestRetryAfterIsNeverTooShort(t *testing.T) {
+	t.Parallel()
+	c := Start(t, stack.Options{})
+	start := time.Now()
+	at := start.Add(90 * time.Second).Truncate(time.Second)
+	c.Entra.Fail(entratest.Fault{Response: entratest.Throttled(at.UTC().Format(http.TimeFormat))})
+	r := c.Call("POST", "/connections", Body()).Want(t, 503)
+	wait, err := time.ParseDuration(r.Header.Get("Retry-After") + "s")
+	if now := time.Now(); err != nil || now.Add(wait).Before(at) || start.Add(wait).After(at.Add(time.Second)) {
+		t.Errorf("Retry-After %q, for %s at %s", r.Header.Get("Retry-After"), at, now)
+	}
 }
 
 func TestSecretsManagerInTrouble(t *testing.T) {

@@ -198,6 +198,154 @@ func TestSweepThatCannotWork(t *testing.T) {
 	if got := sweep(t, c, `{}`); !strings.Contains(got, `"checked":2`) {
 		t.Errorf("the next sweep: %s", got)
 	}
+	// Of connections that are named, none can be looked at, or one.
+	c.Secrets.Fail(secretstoretest.Fault{Op: "DescribeSecret", Times: 2, Error: "InternalServiceError"})
+	result = c.Invoke(c.Refresh, `{"connections":["default/a","default/b"]}`)
+	if result.FunctionError == "" || !strings.Contains(string(result.Payload), "InternalServiceError") {
+		t.Errorf("with nothing to be had of the named ones: %s", result.Payload)
+	}
+	c.Secrets.Fail(secretstoretest.Fault{Op: "DescribeSecret", Times: 1, Drop: true})
+	if got, want := sweep(t, c, `{"connections":["default/a","default/b"]}`), `{"checked":2,"due":1,"refreshed":0,"failed":1,"waiting":0,"deferred":0,`+
+		`"failures":[{"connection":"default/a","code":"unreachable","status":"retrying"}]}`; got != want {
+		t.Errorf("with one of them:\n got %s\nwant %s", got, want)
+	}
+}
+
+// What the store has against one connection shows with its own code, and the
+// others do not notice.
+func TestStoreFailuresInTheAnswer(t *testing.T) {
+	t.Parallel()
+	c := Start(t, stack.Options{})
+	provision(t, c)
+	c.Call("POST", "/connections", Body("app", "other", "client_id", OtherID, "connection", "c")).Want(t, 201)
+	c.Call("POST", "/connections", Body("app", "third", "connection", "d")).Want(t, 201)
+	c.Call("POST", "/connections", Body("connection", "e")).Want(t, 201)
+	old := c.Token("default/a")
+	c.Secrets.Fail(secretstoretest.Fault{Op: "UpdateSecret", Secret: "entra/connections/default/a", Error: "ThrottlingException"})
+	c.Secrets.Fail(secretstoretest.Fault{Op: "GetSecretValue", Secret: "entra/apps/other", Error: "DecryptionFailure"})
+	c.Secrets.Put("entra/apps/third", "edited", "{}")
+	c.Secrets.Put("entra/connections/default/e", "{}", "edited")
+	var report struct {
+		Checked, Refreshed, Failed int
+		Failures                   []struct{ Connection, Code, Status string }
+	}
+	if err := json.Unmarshal([]byte(sweep(t, c, `{"force":true}`)), &report); err != nil {
+		t.Fatal(err)
+	}
+	var failures []string
+	for _, f := range report.Failures {
+		failures = append(failures, fmt.Sprint(f))
+	}
+	slices.Sort(failures)
+	want := []string{"{default/a ThrottlingException retrying}", "{default/e unreadable_state refused}",
+		"{other/c DecryptionFailure retrying}", "{third/d unreadable_state retrying}"}
+	if report.Checked != 5 || report.Refreshed != 1 || report.Failed != 4 || !slices.Equal(failures, want) {
+		t.Errorf("checked %d, refreshed %d, failed %d\n got %q\nwant %q", report.Checked, report.Refreshed, report.Failed, failures, want)
+	}
+	if c.Token("default/a") != old {
+		t.Error("a write that failed changed the stored token")
+	}
+}
+
+func TestSweepReadsEveryPage(t *testing.T) {
+	t.Parallel()
+	c := Start(t, stack.Options{Env: []string{"WRITES_PER_SECOND=0"}})
+	provision(t, c)
+	value, _ := c.Secrets.Value("entra/connections/default/a")
+	description, _ := c.Secrets.Description("entra/connections/default/a")
+	for i := range 199 {
+		c.Secrets.Put(fmt.Sprintf("entra/connections/default/n%03d", i), value, description)
+	}
+	age(t, c, "default/a", time.Minute)    // on the first page
+	age(t, c, "default/n198", time.Minute) // on the last
+	for _, tt := range [][2]string{
+		{`{}`, `{"checked":201,"due":2,"refreshed":2,"failed":0,"waiting":0,"deferred":0,"failures":[]}`},
+		{`{"force":true}`, `{"checked":201,"due":201,"refreshed":201,"failed":0,"waiting":0,"deferred":0,"failures":[]}`},
+	} {
+		c.Secrets.ResetCalls()
+		if got := sweep(t, c, tt[0]); got != tt[1] {
+			t.Errorf("%s:\n got %s\nwant %s", tt[0], got, tt[1])
+		}
+		calls := make(map[string]int)
+		for _, call := range c.Secrets.Calls() {
+			calls[call.Op]++
+		}
+		if calls["ListSecrets"] != 3 || calls["GetSecretValue"] != 1 {
+			t.Errorf("%s: calls %v, want 3 pages and the app once", tt[0], calls)
+		}
+	}
+}
+
+// A sweep that dies half-way, here with the process, has lost nothing: the next
+// one finishes the work, and only that.
+func TestSweepThatDies(t *testing.T) {
+	t.Parallel()
+	c := Start(t, stack.Options{})
+	provision(t, c)
+	age(t, c, "default/a", 10*time.Minute)
+	age(t, c, "default/b", 10*time.Minute)
+	old := c.Token("default/b")
+	c.Secrets.ResetCalls()
+	// One token is stored, though the function does not learn of it; the other is not.
+	c.Secrets.Fail(secretstoretest.Fault{Op: "UpdateSecret", Secret: "entra/connections/default/a", After: true, Delay: time.Minute})
+	c.Secrets.Fail(secretstoretest.Fault{Op: "UpdateSecret", Secret: "entra/connections/default/b", Delay: time.Minute})
+	twin := c.Twin()
+	ended := make(chan error)
+	go func() {
+		_, err := twin.Sweep(t.Context(), []byte(`{}`))
+		ended <- err
+	}()
+	writes := func() (n int) {
+		for _, call := range c.Secrets.Calls() {
+			if call.Op == "UpdateSecret" {
+				n++
+			}
+		}
+		return n
+	}
+	for range 10_000 {
+		if writes() == 2 {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
+	twin.Close()
+	if err := <-ended; err == nil || writes() != 2 {
+		t.Fatalf("the sweep ended by itself, with %v, after %d writes", err, writes())
+	}
+	c.Secrets.ClearFaults()
+	if c.Token("default/b") != old {
+		t.Error("a sweep that died changed what it had not written")
+	}
+	if got, want := sweep(t, c, `{}`), `{"checked":2,"due":1,"refreshed":1,"failed":0,"waiting":0,"deferred":0,"failures":[]}`; got != want {
+		t.Errorf("the next sweep:\n got %s\nwant %s", got, want)
+	}
+	for _, name := range []string{"default/a", "default/b"} {
+		got := c.Call("GET", "/connections/"+name, "").Want(t, 200).JSON(t)
+		if tokens := c.Entra.Tokens(); got["status"] != "ok" || !slices.Contains(tokens[2:], c.Token(name)) {
+			t.Errorf("%s is %v, on a token of before the sweeps: %t", name, got, slices.Contains(tokens[:2], c.Token(name)))
+		}
+	}
+}
+
+// There is nothing to rotate to when an app is put as it is, but what was
+// refused is tried again.
+func TestPutOfTheSameAppEndsTheWait(t *testing.T) {
+	t.Parallel()
+	c := Start(t, stack.Options{})
+	provision(t, c)
+	c.Entra.Fail(entratest.Fault{Tenant: TenantB, Times: 1, Response: entratest.Refused(7000222)})
+	c.Call("POST", "/connections/default/b/refresh", "").Want(t, 422)
+	age(t, c, "default/b", 10*time.Minute)
+	if got := sweep(t, c, `{}`); !strings.Contains(got, `"due":0,"refreshed":0,"failed":0,"waiting":1`) {
+		t.Errorf("before: %s", got)
+	}
+	for _, want := range []string{`"due":1,"refreshed":1`, `"due":0,"refreshed":0`} {
+		c.Call("PUT", "/apps/default", AppBody()).Want(t, 200)
+		if got := sweep(t, c, `{}`); !strings.Contains(got, want) {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
 }
 
 // A tenant that does not answer takes no time from the others, and what could

@@ -10,11 +10,9 @@ import (
 	"entra-connector/pkg/entra"
 )
 
-// cleared is the value of a secret that has been deleted.
-const cleared = "{}"
-
-// tombstone is the Description of a secret that has been deleted. It outlives a
-// restore, so that only the write that follows makes the secret count again.
+// tombstone is the value and the Description of a secret that has been deleted.
+// It outlives a restore, so that only the write that follows makes the secret
+// count again.
 const tombstone = `{"status":"deleted"}`
 
 func isTombstone(description *string) bool { return aws.ToString(description) == tombstone }
@@ -70,12 +68,12 @@ func newApp(a entra.App) app {
 }
 
 func decodeApp(name, value string) (entra.App, error) {
-	if value == cleared {
+	if value == tombstone {
 		return entra.App{}, entra.ErrNotFound
 	}
 	unreadable := &entra.StoreError{Op: "reading app", Code: entra.CodeUnreadable}
 	var stored app
-	if json.Unmarshal([]byte(value), &stored) != nil {
+	if json.Unmarshal([]byte(value), &stored) != nil || stored.ClientID == "" {
 		return entra.App{}, unreadable
 	}
 	a := stored.entra(name)

@@ -315,7 +315,7 @@ func (s *Store) delete(ctx context.Context, name string) error {
 			return entra.ErrNotFound
 		}
 		if !isTombstone(found.Description) {
-			err := s.replace(ctx, name, current(found.VersionIdsToStages), cleared, tombstone)
+			err := s.replace(ctx, name, current(found.VersionIdsToStages), tombstone, tombstone)
 			if errors.Is(err, entra.ErrChanged) {
 				continue // refreshed since
 			}

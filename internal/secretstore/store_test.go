@@ -1,12 +1,17 @@
 package secretstore_test
 
 import (
+	"bytes"
 	"context"
+	"encoding/base64"
 	"errors"
 	"flag"
+	"io"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -186,21 +191,31 @@ func TestInterruptedDeletion(t *testing.T) {
 
 // A write whose answer is lost has landed when the SDK tries it again.
 func TestLostAnswers(t *testing.T) {
-	_, server := open(t)
-	store := openAt(server.URL(), secretstore.Config{Prefix: "entra"}, func(*secretsmanager.Options) {})
-	for _, op := range []string{"CreateSecret", "UpdateSecret", "DeleteSecret"} {
-		server.Fail(secretstoretest.Fault{Op: op, After: true, Times: 1})
-	}
-	ctx := t.Context()
-	if _, err := store.CreateConnection(ctx, connection(), token); err != nil {
-		t.Errorf("creating: %v", err)
-	}
-	if err := store.SaveToken(ctx, connection(), token); err != nil {
-		t.Errorf("updating: %v", err)
-	}
-	if server.Count("CreateSecret") != 2 || server.Count("UpdateSecret") != 2 {
-		t.Error("the SDK did not try again, so nothing is shown")
-	}
+	synctest.Test(t, func(t *testing.T) {
+		store, _, server := openInMemory(t, secretstore.Config{Prefix: "entra"}, nil)
+		for _, call := range []struct {
+			name, loses string
+			do          func() error
+		}{
+			{"creating", "CreateSecret", func() error { _, err := store.CreateConnection(t.Context(), connection(), token); return err }},
+			{"updating", "UpdateSecret", func() error { return store.SaveToken(t.Context(), read(t, store), token) }},
+			{"marking as deleted", "UpdateSecret", func() error { return store.DeleteConnection(t.Context(), ref) }},
+			{"creating again", "RestoreSecret", func() error { _, err := store.CreateConnection(t.Context(), connection(), token); return err }},
+			{"deleting", "DeleteSecret", func() error { return store.DeleteConnection(t.Context(), ref) }},
+		} {
+			server.ResetCalls()
+			server.Fail(secretstoretest.Fault{Op: call.loses, After: true, Times: 1})
+			if err := call.do(); err != nil {
+				t.Errorf("%s: %v", call.name, err)
+			}
+			if n := server.Count(call.loses); n < 2 {
+				t.Errorf("%s: the SDK did not try again, so nothing is shown", call.name)
+			}
+		}
+		if names := server.Names(); len(names) != 0 {
+			t.Errorf("not deleted: %v", names)
+		}
+	})
 }
 
 func TestErrorsKeepToThemselves(t *testing.T) {
@@ -214,6 +229,19 @@ func TestErrorsKeepToThemselves(t *testing.T) {
 		var failed *entra.StoreError
 		if !errors.As(err, &failed) || failed.Code != code || failed.Temporary != want || strings.Contains(err.Error(), "A fault") {
 			t.Errorf("%s: %#v", code, err)
+		}
+	}
+	for status, want := range map[int]bool{520: true, 501: true, 499: false, 400: false} {
+		strange := openAt("http://stand-in.invalid", secretstore.Config{Prefix: "entra"}, func(o *secretsmanager.Options) {
+			o.RetryMaxAttempts = 1
+			o.HTTPClient = httpClient(func(*http.Request) (*http.Response, error) {
+				return &http.Response{StatusCode: status, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(`{"__type":"SomethingNew"}`))}, nil
+			})
+		})
+		_, err := strange.App(t.Context(), "default")
+		var failed *entra.StoreError
+		if !errors.As(err, &failed) || failed.Code != "SomethingNew" || failed.Temporary != want {
+			t.Errorf("status %d with a code that nobody knows: %#v, want temporary: %t", status, err, want)
 		}
 	}
 	ended, cancel := context.WithCancel(t.Context())
@@ -257,11 +285,17 @@ func TestListing(t *testing.T) {
 			t.Errorf("of one app, pages of %d: %s", limit, got)
 		}
 	}
-	for _, cursor := range []string{"%", "bm90LW91cnM"} {
+	server.ResetCalls()
+	long := func(n int) string { return base64.RawURLEncoding.EncodeToString([]byte(strings.Repeat("x", n))) }
+	for i, cursor := range []string{"%", long(4097), "bm90LW91cnM", long(4096)} {
 		_, _, err := store.Connections(t.Context(), "", 100, cursor)
 		var invalid *entra.InvalidError
 		if !errors.As(err, &invalid) {
-			t.Errorf("cursor %q: %v", cursor, err)
+			t.Errorf("cursor %.20q: %v", cursor, err)
+		}
+		// What AWS would not even take is not sent.
+		if sent := max(i-1, 0); server.Count("ListSecrets") != sent {
+			t.Errorf("cursor %.20q: Secrets Manager was asked %d times, want %d", cursor, server.Count("ListSecrets"), sent)
 		}
 	}
 }
@@ -303,6 +337,238 @@ func TestWritesPerSecond(t *testing.T) {
 			t.Errorf("1,000 writes without a ceiling took %v", took)
 		}
 	})
+}
+
+// Each write of whatever kind takes its turn under the ceiling.
+func TestEveryWriteCounts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, _, _ := openInMemory(t, secretstore.Config{Prefix: "entra", WritesPerSecond: 10}, nil)
+		ctx, begin, writes := t.Context(), time.Now(), -1 // the first does not wait
+		for _, call := range []struct {
+			name   string
+			writes int
+			do     func() error
+		}{
+			{"creating", 1, func() error { return store.CreateApp(ctx, app) }},
+			{"noting", 1, func() error { return store.NoteApp(ctx, app) }},
+			{"replacing", 1, func() error { return store.UpdateApp(ctx, app) }},
+			{"reading", 0, func() error { _, err := store.App(ctx, "default"); return err }},
+			{"marking and deleting", 2, func() error { return store.DeleteApp(ctx, "default") }},
+			{"trying to create, restoring and replacing", 3, func() error { return store.CreateApp(ctx, app) }},
+		} {
+			writes += call.writes
+			if err := call.do(); err != nil {
+				t.Fatalf("%s: %v", call.name, err)
+			}
+			if took, want := time.Since(begin), time.Duration(writes)*100*time.Millisecond; took != want {
+				t.Errorf("after %s %v have gone by, want %v", call.name, took, want)
+			}
+		}
+	})
+}
+
+// A connection is replaced as it was read or not at all. Only where it is not
+// known which version that was, nothing is checked.
+func TestOnlyTheVersionThatWasReadIsReplaced(t *testing.T) {
+	store, server := open(t)
+	ctx := t.Context()
+	if _, err := store.CreateConnection(ctx, connection(), token); err != nil {
+		t.Fatal(err)
+	}
+	save := func(version string, minutes int) error {
+		c := connection()
+		c.Version, c.RefreshedAt = version, start.Add(time.Duration(minutes)*time.Minute)
+		return store.SaveToken(ctx, c, token)
+	}
+	first := read(t, store).Version
+	for i, tt := range []struct {
+		name, version string
+		want          error
+	}{
+		{"as read", first, nil},
+		{"superseded", first, entra.ErrChanged},
+		{"unknown", "", nil},
+		{"unknown again", "", nil},
+		{"superseded twice", first, entra.ErrChanged},
+		{"as read again", "current", nil},
+	} {
+		if tt.version == "current" {
+			tt.version = read(t, store).Version
+		}
+		before := server.Snapshot()
+		if err := save(tt.version, i); !errors.Is(err, tt.want) || (tt.want == nil) != (err == nil) {
+			t.Errorf("%s: %v, want %v", tt.name, err, tt.want)
+		}
+		if stored := server.Snapshot() != before; stored != (tt.want == nil) {
+			t.Errorf("%s: stored %t", tt.name, stored)
+		}
+	}
+	// The listing knows the version too: a sweep reads nothing else.
+	page, _, err := store.Connections(ctx, "", 100, "")
+	if err != nil || len(page) != 1 || page[0].Version != read(t, store).Version {
+		t.Errorf("listed as %+v, %v", page, err)
+	}
+}
+
+// People delete and restore secrets in the console. What they deleted is gone,
+// and what the connector deleted stays so until it is provisioned again.
+func TestDeletionsByHand(t *testing.T) {
+	ctx := t.Context()
+	exist := func(t *testing.T, store *secretstore.Store) {
+		t.Helper()
+		if _, err := store.CreateConnection(ctx, connection(), token); err != nil {
+			t.Fatal(err)
+		}
+		if err := store.CreateApp(ctx, app); err != nil {
+			t.Fatal(err)
+		}
+	}
+	absent := func(t *testing.T, store *secretstore.Store) {
+		t.Helper()
+		_, err1 := store.Connection(ctx, ref)
+		_, err2 := store.App(ctx, "default")
+		_, err3 := store.DescribeApp(ctx, "default")
+		for what, err := range map[string]error{"the connection": err1, "the app": err2, "the app's description": err3} {
+			if !errors.Is(err, entra.ErrNotFound) {
+				t.Errorf("%s: %v, want ErrNotFound", what, err)
+			}
+		}
+		page, _, err1 := store.Connections(ctx, "", 100, "")
+		apps, err2 := store.Apps(ctx)
+		if len(page)+len(apps) != 0 || err1 != nil || err2 != nil {
+			t.Errorf("listed: %v, %v, %v, %v", page, apps, err1, err2)
+		}
+	}
+	names := []string{"entra/connections/default/acme", "entra/apps/default"}
+	var asked []string
+	watch := func(op string, body []byte) []byte {
+		if op == "DeleteSecret" {
+			asked = append(asked, string(body))
+		}
+		return body
+	}
+	t.Run("deleted by hand", func(t *testing.T) {
+		store, client, _ := openInMemory(t, secretstore.Config{Prefix: "entra"}, watch)
+		exist(t, store)
+		for _, name := range names {
+			if _, err := client.DeleteSecret(ctx, &secretsmanager.DeleteSecretInput{SecretId: &name}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		absent(t, store)
+		if err := store.DeleteConnection(ctx, ref); !errors.Is(err, entra.ErrNotFound) {
+			t.Errorf("deleting it again: %v, want ErrNotFound", err)
+		}
+		exist(t, store)
+	})
+	t.Run("restored by hand", func(t *testing.T) {
+		asked = nil
+		store, client, server := openInMemory(t, secretstore.Config{Prefix: "entra"}, watch)
+		exist(t, store)
+		if err := errors.Join(store.DeleteConnection(ctx, ref), store.DeleteApp(ctx, "default")); err != nil {
+			t.Fatal(err)
+		}
+		for _, body := range asked {
+			if !strings.Contains(body, `"RecoveryWindowInDays":30`) {
+				t.Errorf("the deletion does not ask for 30 days: %s", body)
+			}
+		}
+		for _, name := range names {
+			if _, err := client.RestoreSecret(ctx, &secretsmanager.RestoreSecretInput{SecretId: &name}); err != nil {
+				t.Fatal(err)
+			}
+			if value, live := server.Value(name); !live || value != `{"status":"deleted"}` {
+				t.Errorf("%s comes back with %q, live: %t", name, value, live)
+			}
+		}
+		absent(t, store)
+		exist(t, store)
+		if got := read(t, store); got.TenantID != tenant {
+			t.Errorf("provisioned again it reads %+v", got)
+		}
+	})
+}
+
+// Emulators take filters for less than they are. What is no live secret below
+// the prefix is left out here as well.
+func TestListingsThatShowTooMuch(t *testing.T) {
+	store, client, server := openInMemory(t, secretstore.Config{Prefix: "entra"}, func(op string, body []byte) []byte {
+		if op == "ListSecrets" {
+			return []byte(`{"IncludePlannedDeletion":true}`)
+		}
+		return body
+	})
+	ok := `{"status":"ok","tenant_id":"` + tenant + `"}`
+	for name, description := range map[string]string{
+		"entra/connections/default/a": ok, "entra/connections/default/deleted": ok, "entra/connections/default/marked": `{"status":"deleted"}`,
+		"entra/connections/other/b": ok, "entra/apps/default": ok, "entra/apps/deleted": ok, "entra/apps/marked": `{"status":"deleted"}`,
+		"e": ok, "entra": ok, "old-entra/connections/default/c": ok, "old/entra/connections/default/d": ok,
+	} {
+		server.Put(name, "{}", description)
+	}
+	for _, name := range []string{"entra/connections/default/deleted", "entra/apps/deleted"} {
+		if _, err := client.DeleteSecret(t.Context(), &secretsmanager.DeleteSecretInput{SecretId: &name}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for app, want := range map[string]string{"": "default/a other/b", "default": "default/a"} {
+		page, _, err := store.Connections(t.Context(), app, 100, "")
+		var names []string
+		for _, c := range page {
+			names = append(names, c.String())
+		}
+		slices.Sort(names)
+		if got := strings.Join(names, " "); got != want || err != nil {
+			t.Errorf("of app %q: %s, %v, want %s", app, got, err, want)
+		}
+	}
+	if apps, err := store.Apps(t.Context()); len(apps) != 1 || apps[0].Name != "default" || err != nil {
+		t.Errorf("apps: %+v, %v", apps, err)
+	}
+}
+
+// openInMemory is open without a network, with the SDK's retries, and with the
+// bare client. Requests pass through change.
+func openInMemory(t *testing.T, cfg secretstore.Config, change func(op string, body []byte) []byte) (*secretstore.Store, *secretsmanager.Client, *secretstoretest.Server) {
+	t.Helper()
+	server, err := secretstoretest.New(secretstoretest.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := secretsmanager.New(secretsmanager.Options{
+		Region: "us-east-1", BaseEndpoint: aws.String("http://stand-in.invalid"),
+		Credentials: credentials.NewStaticCredentialsProvider("id", "key", ""),
+		HTTPClient: httpClient(func(r *http.Request) (response *http.Response, err error) {
+			body, err := io.ReadAll(r.Body)
+			if err != nil {
+				return nil, err
+			}
+			if change != nil {
+				body = change(strings.TrimPrefix(r.Header.Get("X-Amz-Target"), "secretsmanager."), body)
+			}
+			defer func() {
+				if recover() != nil { // the answer is dropped
+					response, err = nil, io.ErrUnexpectedEOF
+				}
+			}()
+			w := httptest.NewRecorder()
+			in := httptest.NewRequestWithContext(r.Context(), r.Method, r.URL.String(), bytes.NewReader(body))
+			in.Header = r.Header
+			server.ServeHTTP(w, in)
+			return w.Result(), nil
+		}),
+	})
+	return secretstore.New(client, cfg), client, server
+}
+
+// read returns the connection as it is stored.
+func read(t *testing.T, store *secretstore.Store) entra.Connection {
+	t.Helper()
+	c, err := store.Connection(t.Context(), ref)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
 }
 
 type httpClient func(*http.Request) (*http.Response, error)

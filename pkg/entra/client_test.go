@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"entra-connector/pkg/entra"
@@ -141,6 +142,10 @@ func TestFailures(t *testing.T) {
 		{"refused under status 200", entratest.OKWithError(7000222), entra.Refused, "AADSTS7000222", 0},
 		{"refused without codes", entratest.Raw(401, "application/json", `{"error":"invalid_client","error_description":"AADSTS7000222: expired"}`), entra.Refused, "AADSTS7000222", 0},
 		{"refused with a code that is none", entratest.Raw(401, "application/json", `{"error":"invalid_client","error_description":"AADSTS`+strings.Repeat("1", 5000)+`: x"}`), entra.Refused, "invalid_client", 0},
+		{"refused with a code beyond all numbers", entratest.Raw(401, "application/json", `{"error":"invalid_client","error_codes":[1e999]}`), entra.Refused, "invalid_client", 0},
+		{"refused with a code that is a fraction", entratest.Raw(401, "application/json", `{"error":"invalid_client","error_codes":[7000222.5],"error_description":"AADSTS7000215: x"}`), entra.Unsettled, "AADSTS7000215", 0},
+		{"refused with a code that is text", entratest.Raw(401, "application/json", `{"error":"invalid_client","error_codes":["x"]}`), entra.Refused, "invalid_client", 0},
+		{"out of order in OAuth's words", entratest.Raw(400, "application/json", `{"error":"server_error"}`), entra.Unavailable, "server_error", 0},
 		{"throttled in JSON", entratest.Raw(429, "application/json", `{"error":"invalid_client","error_codes":[7000215]}`), entra.Throttled, "throttled", 0},
 		{"out of order in JSON", entratest.Raw(503, "application/json", `{"error":"invalid_client","error_codes":[7000215]}`), entra.Unavailable, "unavailable", 0},
 		{"refused without any code", entratest.Raw(401, "application/json", `{"error":"invalid_client"}`), entra.Refused, "invalid_client", 0},
@@ -183,6 +188,75 @@ func TestCorrelationID(t *testing.T) {
 		requests := w.entra.Requests()
 		if sent := requests[len(requests)-1].RequestID; sent == "" || asEntraError(t, err).CorrelationID != sent {
 			t.Errorf("%s: correlation ID %q, the request had %q", what, asEntraError(t, err).CorrelationID, sent)
+		}
+	}
+}
+
+// Identifiers are shown and logged, so only what is one is kept of an answer.
+func TestIdentifiersAreKeptInTheirFormOnly(t *testing.T) {
+	const trace, correlation = "eeeeeeee-0000-4000-8000-00000000000e", "ffffffff-0000-4000-8000-00000000000f"
+	for _, tt := range []struct{ trace, correlation, wantTrace, wantCorrelation string }{
+		{trace, correlation, trace, correlation},
+		{"<script>", "a\nb", "", "sent"},
+		{trace + "\n", correlation + " " + canary, "", "sent"},
+		{canary, strings.Repeat("f", 5000), "", "sent"},
+		{"", "", "", "sent"},
+	} {
+		w := newWorld(t)
+		body, _ := json.Marshal(map[string]string{"error": "invalid_client", "trace_id": tt.trace, "correlation_id": tt.correlation})
+		w.entra.Fail(entratest.Fault{Response: entratest.Raw(401, "application/json", string(body))})
+		_, err := w.client.Token(t.Context(), w.app(), tenantA)
+		if tt.wantCorrelation == "sent" {
+			tt.wantCorrelation = w.entra.Requests()[0].RequestID
+		}
+		if e := asEntraError(t, err); e.TraceID != tt.wantTrace || e.CorrelationID != tt.wantCorrelation {
+			t.Errorf("of %s the error keeps trace ID %q and correlation ID %q", body, e.TraceID, e.CorrelationID)
+		}
+	}
+}
+
+// An answer is waited for ten seconds, whether it does not begin or does not end.
+func TestTenSecondsForAnAnswer(t *testing.T) {
+	ctxBody := func(r *http.Request) (*http.Response, error) {
+		return &http.Response{StatusCode: 200, Header: http.Header{}, Body: endless{r.Context()}, Request: r}, nil
+	}
+	silence := func(r *http.Request) (*http.Response, error) {
+		<-r.Context().Done()
+		return nil, r.Context().Err()
+	}
+	for name, transport := range map[string]roundTripper{"no answer": silence, "an answer without an end": ctxBody} {
+		synctest.Test(t, func(t *testing.T) {
+			client := entra.NewClient(entra.ClientConfig{Transport: transport})
+			for call, ask := range map[string]func() error{
+				"a token":  func() error { _, err := client.Token(t.Context(), (&world{}).app(), tenantA); return err },
+				"a tenant": func() error { _, err := client.ResolveTenant(t.Context(), entra.Public, "contoso.com"); return err },
+			} {
+				begin := time.Now()
+				e := asEntraError(t, ask())
+				if took := time.Since(begin); took != 10*time.Second || e.Class != entra.Timeout || e.Code != "timeout" {
+					t.Errorf("%s to the question for %s: class %d, code %s after %v, want a timeout after 10s", name, call, e.Class, e.Code, took)
+				}
+			}
+		})
+	}
+}
+
+// endless is a body of which nothing comes until its request ends.
+type endless struct{ context.Context }
+
+func (b endless) Read([]byte) (int, error) { <-b.Done(); return 0, b.Err() }
+func (b endless) Close() error             { return nil }
+
+// Of a tenant's configuration no more than 1 MiB is read.
+func TestConfigurationHasALimit(t *testing.T) {
+	base := "https://login.microsoftonline.com/" + tenantA
+	config := fmt.Sprintf(`{"issuer":"%s/v2.0","token_endpoint":"%[1]s/oauth2/v2.0/token"}`, base)
+	w := newWorld(t)
+	for size, good := range map[int]bool{1 << 20: true, 1<<20 + 1: false} {
+		w.entra.Fail(entratest.Fault{Times: 1, Response: entratest.Raw(200, "application/json", strings.Repeat(" ", size-len(config))+config)})
+		got, err := w.client.ResolveTenant(t.Context(), entra.Public, "contoso.com")
+		if good && (got != tenantA || err != nil) || !good && asEntraError(t, err).Class != entra.Malformed {
+			t.Errorf("%d bytes: %q, %v, want it read: %t", size, got, err, good)
 		}
 	}
 }

@@ -54,17 +54,17 @@ func (c Credential) ExpiresAt() time.Time {
 	return c.SecretExpiresAt
 }
 
-// Equal reports whether both are the same credential, said to expire at the
-// same time.
+// Equal reports whether both are the same credential. When it is said to expire
+// is not part of it.
 func (c Credential) Equal(other Credential) bool {
-	if c.Kind() != other.Kind() || !c.ExpiresAt().Equal(other.ExpiresAt()) {
+	if c.Kind() != other.Kind() {
 		return false
 	}
 	switch c.Kind() {
 	case KindCertificate:
 		return c.Certificate.PEM.Equal(other.Certificate.PEM)
 	case KindFederation:
-		return c.Federation.Audience == other.Federation.Audience
+		return *c.Federation == *other.Federation
 	}
 	return c.ClientSecret.Equal(other.ClientSecret)
 }

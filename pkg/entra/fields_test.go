@@ -167,23 +167,26 @@ func TestFieldRules(t *testing.T) {
 }
 
 func TestServiceScope(t *testing.T) {
-	tests := []struct {
-		service string
-		cloud   entra.Cloud
-		want    string
-	}{
-		{"azure-devops", entra.Public, "499b84ac-1321-427f-aa17-267ca6975798/.default"},
-		{"azure-storage", entra.China, "https://storage.azure.com/.default"},
-		{"azure-sql", entra.USGov, "https://database.usgovcloudapi.net/.default"},
-		{"business-central", entra.Public, "https://api.businesscentral.dynamics.com/.default"},
-		{"microsoft-graph", entra.Public, graph},
-		{"microsoft-graph", entra.USGov, "https://graph.microsoft.us/.default"},
-		{"microsoft-teams", entra.China, "https://microsoftgraph.chinacloudapi.cn/.default"},
-		{"microsoft-365", entra.Public, graph},
-	}
-	for _, tt := range tests {
-		if got, err := entra.ServiceScope(tt.service, tt.cloud); got != tt.want || err != nil {
-			t.Errorf("ServiceScope(%s, %s) = %q, %v, want %q", tt.service, tt.cloud, got, err, tt.want)
+	clouds := []entra.Cloud{entra.Public, entra.USGov, entra.China, entra.Bleu, entra.Delos, entra.GovSG}
+	graphs := []string{"https://graph.microsoft.com", "https://graph.microsoft.us", "https://microsoftgraph.chinacloudapi.cn",
+		"https://graph.svc.sovcloud.fr", "https://graph.svc.sovcloud.de", "https://graph.svc.sovcloud.sg"}
+	for service, want := range map[string][]string{ // by cloud; empty: not offered
+		"azure-devops":     {"499b84ac-1321-427f-aa17-267ca6975798", "", "", "", "", ""},
+		"azure-storage":    {"https://storage.azure.com", "https://storage.azure.com", "https://storage.azure.com", "", "", ""},
+		"azure-sql":        {"https://database.windows.net", "https://database.usgovcloudapi.net", "https://database.chinacloudapi.cn", "", "", ""},
+		"business-central": {"https://api.businesscentral.dynamics.com", "", "", "", "", ""},
+		"microsoft-graph":  graphs,
+		"microsoft-teams":  graphs,
+		"microsoft-365":    graphs,
+	} {
+		for i, cloud := range clouds {
+			scope := want[i] + "/.default"
+			if want[i] == "" {
+				scope = ""
+			}
+			if got, err := entra.ServiceScope(service, cloud); got != scope || (err == nil) != (scope != "") {
+				t.Errorf("%s in cloud %s is %q, %v, want %q", service, cloud, got, err, scope)
+			}
 		}
 	}
 	if _, err := entra.ServiceScope("business-central", entra.China); err == nil || !strings.Contains(err.Error(), "public") {

@@ -63,7 +63,7 @@ func (p *Provisioner) Provision(ctx context.Context, req ProvisionRequest) (Conn
 	if asked, err = p.identify(ctx, asked); err != nil {
 		return Connection{}, false, err
 	}
-	app, err := p.appFor(ctx, asked)
+	app, change, err := p.appFor(ctx, asked)
 	if err != nil {
 		return Connection{}, false, err
 	}
@@ -90,61 +90,88 @@ func (p *Provisioner) Provision(ctx context.Context, req ProvisionRequest) (Conn
 	// The app goes first: a connection without its app could not be refreshed,
 	// while an app without connections is what the next call finds in place.
 	app.LastConnection = ref.Name
-	if app, err = p.saveApp(ctx, app, known); err != nil {
+	if change == kept && !known {
+		change = noted // the listing may not show the connection for minutes
+	}
+	if app, err = p.saveApp(ctx, app, change); err != nil {
 		return Connection{}, false, err
 	}
 	return p.saveConnection(ctx, c.withToken(app, token), known, token)
 }
 
-// appFor returns the app to use for what was asked: as it is stored, with its
-// Version, or new or rotated and yet to be stored. An app that was only named
-// must exist; one that was given whole must not be somebody else's of the name.
-func (p *Provisioner) appFor(ctx context.Context, asked App) (App, error) {
+// appChange is what provisioning does to an app.
+type appChange int
+
+const (
+	kept appChange = iota
+	noted
+	created
+	rotated
+)
+
+// appFor returns the app to use for what was asked, and what is to be done to
+// the stored one once that has been proved. An app that was only named must
+// exist; one that was given whole must not be somebody else's of the same name.
+func (p *Provisioner) appFor(ctx context.Context, asked App) (App, appChange, error) {
 	stored, err := p.Store.App(ctx, asked.Name)
 	onlyNamed := asked.ClientID == ""
+	said := asked.Credential.SecretExpiresAt
 	switch {
 	case errors.Is(err, ErrNotFound) && onlyNamed:
-		return App{}, fmt.Errorf("app %q: %w; send all of it with the request, or PUT /apps/%[1]s first", asked.Name, err)
+		return App{}, kept, fmt.Errorf("app %q: %w; send all of it with the request, or PUT /apps/%[1]s first", asked.Name, err)
 	case errors.Is(err, ErrNotFound):
-		return asked, nil
+		return asked, created, nil
 	case err != nil:
-		return App{}, err
-	case onlyNamed, stored.same(asked):
-		return stored, nil
+		return App{}, kept, err
+	case onlyNamed, stored.same(asked) && (said.IsZero() || said.Equal(stored.Credential.SecretExpiresAt)):
+		return stored, kept, nil
 	}
 	if fields := stored.differences(asked); len(fields) > 0 {
-		return App{}, &ConflictError{fmt.Sprintf(
+		return App{}, kept, &ConflictError{fmt.Sprintf(
 			"App %q exists with another %s. Use another app name, or replace the app for all its connections with PUT /apps/%[1]s.",
 			asked.Name, strings.Join(fields, ", "))}
 	}
 	asked.Version = stored.Version
-	return asked, nil
+	asked.RotatedAt = time.Time{}
+	if stored.same(asked) {
+		asked.RotatedAt = stored.RotatedAt // all that is new is when it expires
+	}
+	return asked, rotated, nil
 }
 
-// saveApp stores an app that appFor returned and that has been proved. Another
-// call may have been first with either, and is then judged by the same rules.
-func (p *Provisioner) saveApp(ctx context.Context, app App, known bool) (App, error) {
-	var err error
-	rotated := app
-	rotated.ChangedAt, rotated.RotatedAt = p.Now(), p.Now()
-	switch {
-	case app.Version == "" && app.RotatedAt.IsZero():
-		app, err = rotated, p.Store.CreateApp(ctx, rotated)
-	case app.RotatedAt.IsZero():
-		app, err = rotated, p.Store.UpdateApp(ctx, rotated)
-	case !known:
-		// The listing may not show the connection for minutes.
-		err = p.Store.NoteApp(ctx, app)
-	}
-	if errors.Is(err, ErrExists) || errors.Is(err, ErrChanged) {
-		again, err := p.appFor(ctx, app)
-		if err != nil {
-			return App{}, err
+// saveApp does what appFor found is to be done. Another call may have been first
+// with it; then the app is judged anew, by the same rules.
+func (p *Provisioner) saveApp(ctx context.Context, app App, change appChange) (App, error) {
+	if change == created || change == rotated {
+		app.ChangedAt = p.Now()
+		if app.RotatedAt.IsZero() {
+			app.RotatedAt = app.ChangedAt
 		}
-		again.LastConnection = app.LastConnection
-		return p.saveApp(ctx, again, known)
 	}
-	return app, err
+	var err error
+	switch change {
+	case noted:
+		err = p.Store.NoteApp(ctx, app)
+	case created:
+		err = p.Store.CreateApp(ctx, app)
+	case rotated:
+		err = p.Store.UpdateApp(ctx, app)
+	}
+	if !beaten(err) || change == noted {
+		return app, err
+	}
+	again, change, err := p.appFor(ctx, app)
+	if err != nil {
+		return App{}, err
+	}
+	again.LastConnection = app.LastConnection
+	return p.saveApp(ctx, again, change)
+}
+
+// beaten reports whether another call was first: with the same, with something
+// else, or with a deletion.
+func beaten(err error) bool {
+	return errors.Is(err, ErrExists) || errors.Is(err, ErrChanged) || errors.Is(err, ErrNotFound)
 }
 
 // saveConnection stores a connection that connectionFor returned, with its
@@ -156,7 +183,7 @@ func (p *Provisioner) saveConnection(ctx context.Context, c Connection, known bo
 	} else {
 		c, err = p.Store.CreateConnection(ctx, c, token)
 	}
-	if !errors.Is(err, ErrExists) && !errors.Is(err, ErrChanged) {
+	if !beaten(err) {
 		return c, !known, err
 	}
 	// Another call was first; it may be this very one, repeated.
@@ -191,7 +218,7 @@ func (p *Provisioner) connectionFor(ctx context.Context, ref ConnectionRef, tena
 func (p *Provisioner) Refresh(ctx context.Context, ref ConnectionRef) (Connection, error) {
 	c, err := p.Store.Connection(ctx, ref)
 	if err != nil {
-		return Connection{}, fmt.Errorf("connection %q: %w", ref, err)
+		return Connection{}, err
 	}
 	if c.TenantID == "" {
 		return Connection{}, &ConflictError{fmt.Sprintf("What is stored of connection %q is unreadable. Provision it again with POST /connections.", ref)}
@@ -240,7 +267,7 @@ func (p *Provisioner) PutApp(ctx context.Context, app App) (App, bool, error) {
 			}
 			err = p.Store.UpdateApp(ctx, app)
 		}
-		if !errors.Is(err, ErrExists) && !errors.Is(err, ErrChanged) {
+		if !beaten(err) {
 			return app, false, err
 		}
 	}
@@ -380,19 +407,43 @@ func (p *Provisioner) DeleteApp(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	connections, err := p.connectionsOf(ctx, app)
+	used, err := p.inUse(ctx, app)
 	if err != nil {
 		return err
 	}
-	// The listing may still show what has just been deleted.
-	for _, listed := range connections {
-		_, err := p.Store.Connection(ctx, listed.ConnectionRef)
-		if err == nil {
-			return &ConflictError{fmt.Sprintf("Connections use app %q. Delete them first.", name)}
-		}
-		if !errors.Is(err, ErrNotFound) {
-			return err
-		}
+	if used {
+		return &ConflictError{fmt.Sprintf("Connections use app %q. Delete them first.", name)}
 	}
 	return p.Store.DeleteApp(ctx, name)
+}
+
+// inUse looks at each connection itself: the listing may not show the last one
+// yet, and may still show what has just been deleted.
+func (p *Provisioner) inUse(ctx context.Context, app App) (bool, error) {
+	exists := func(name string) (bool, error) {
+		_, err := p.Store.Connection(ctx, ConnectionRef{App: app.Name, Name: name})
+		if errors.Is(err, ErrNotFound) {
+			return false, nil
+		}
+		return err == nil, err
+	}
+	if app.LastConnection != "" {
+		if used, err := exists(app.LastConnection); used || err != nil {
+			return used, err
+		}
+	}
+	for cursor := ""; ; {
+		page, next, err := p.Store.Connections(ctx, app.Name, PageLimit, cursor)
+		if err != nil {
+			return false, err
+		}
+		for _, c := range page {
+			if used, err := exists(c.Name); used || err != nil {
+				return used, err
+			}
+		}
+		if cursor = next; cursor == "" {
+			return false, nil
+		}
+	}
 }

@@ -14,7 +14,8 @@ type Store interface {
 	DescribeApp(ctx context.Context, name string) (App, error)
 	// CreateApp stores a new app, or fails with ErrExists.
 	CreateApp(ctx context.Context, app App) error
-	// UpdateApp replaces the app that was read, or fails with ErrChanged.
+	// UpdateApp replaces the app that was read, or fails with ErrChanged, or with
+	// ErrNotFound where it has been deleted.
 	UpdateApp(ctx context.Context, app App) error
 	// NoteApp records what is known of an app beside its credential.
 	NoteApp(ctx context.Context, app App) error

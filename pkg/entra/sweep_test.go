@@ -147,6 +147,67 @@ func TestRefusalBacksOff(t *testing.T) {
 	}
 }
 
+// How long the next refusal waits depends on those before it: a failure that
+// passes neither counts nor forgets them, a change of the app does forget them.
+func TestWhatCountsAsARefusal(t *testing.T) {
+	w := newWorld(t)
+	c := w.provision(t, tenantA)
+	w.clock.advance(2 * time.Hour)
+	for _, step := range []struct {
+		name, wait string
+		response   entratest.Response
+		put        bool // the app, beforehand
+	}{
+		{"first refusal", "15m0s", entratest.Refused(7000222), false},
+		{"second", "30m0s", entratest.Refused(7000222), false},
+		{"a failure that passes", "0s", entratest.HTML(503), false},
+		{"third", "1h0m0s", entratest.Refused(7000222), false},
+		{"first since the app changed", "15m0s", entratest.Refused(7000222), true},
+		{"second since", "30m0s", entratest.Refused(7000222), false},
+		{"a failure that passes, the app changed", "0s", entratest.HTML(503), true},
+		{"first since the app changed again", "15m0s", entratest.Refused(7000222), false},
+	} {
+		w.entra.ClearFaults()
+		if step.put {
+			w.clock.advance(time.Second)
+			if _, _, err := w.provisioner.PutApp(t.Context(), w.app()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.entra.Fail(entratest.Fault{Response: step.response})
+		w.clock.advance(time.Second)
+		w.force(t)
+		if got := w.connection(t, c.ConnectionRef).Failure.NextAttempt.Sub(w.clock.Now()).String(); got != step.wait {
+			t.Errorf("%s: waits %s, want %s", step.name, got, step.wait)
+		}
+	}
+}
+
+// A Description is open to everyone with a console. Odd numbers in it end no sweep.
+func TestRefusalsEditedByHand(t *testing.T) {
+	for refusals, want := range map[string]string{
+		"-1": "15m0s", "-9223372036854775808": "15m0s", "64": "6h0m0s", "9223372036854775807": "6h0m0s",
+	} {
+		w := newWorld(t)
+		c := w.provision(t, tenantA)
+		w.clock.advance(2 * time.Hour)
+		w.entra.Fail(entratest.Fault{Response: entratest.Refused(7000222)})
+		w.force(t)
+		value, _ := w.secrets.Value(c.SecretName)
+		description, _ := w.secrets.Description(c.SecretName)
+		edited := strings.Replace(description, `"refusals":1`, `"refusals":`+refusals, 1)
+		if edited == description {
+			t.Fatalf("nothing to edit in %s", description)
+		}
+		w.secrets.Put(c.SecretName, value, edited)
+		w.force(t)
+		if got := w.connection(t, c.ConnectionRef).Failure.NextAttempt.Sub(w.clock.Now()).String(); got != want {
+			t.Errorf("%s refusals: the next waits %s, want %s", refusals, got, want)
+		}
+		w.force(t) // with the number that came of it
+	}
+}
+
 func TestFailuresThatPassAreTriedAtTheNextSweep(t *testing.T) {
 	for name, response := range map[string]entratest.Response{
 		"unavailable": entratest.HTML(503), "dropped": entratest.Drop(), "malformed": entratest.HTML(200), "passing code": entratest.Refused(90033),

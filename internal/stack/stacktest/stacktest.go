@@ -56,7 +56,7 @@ func Main(m *testing.M) {
 type Connector struct {
 	*stack.Stack
 	t   *testing.T
-	out output
+	out *output
 }
 
 // output is all that the functions logged or answered.
@@ -75,15 +75,8 @@ func (o *output) Write(p []byte) (int, error) {
 // secret was in anything that came out of it.
 func Start(t *testing.T, options stack.Options) *Connector {
 	t.Helper()
-	c := &Connector{t: t}
-	options.Provision, options.Refresh = binaries.provision, binaries.refresh
-	options.Log = &c.out
-	// The SDK's retries would hide the faults that tests inject.
-	options.Env = append([]string{"AWS_MAX_ATTEMPTS=1", "LOG_LEVEL=DEBUG"}, options.Env...)
-	var err error
-	if c.Stack, err = stack.Start(options); err != nil {
-		t.Fatal(err)
-	}
+	c := &Connector{t: t, out: new(output)}
+	c.start(options)
 	c.Entra.AddApp(entratest.App{ClientID: ClientID, Secrets: []entratest.Secret{
 		{Value: Secret}, {Value: NewSecret}, {Value: Expired, Expires: time.Unix(1, 0)},
 	}})
@@ -105,6 +98,34 @@ func Start(t *testing.T, options stack.Options) *Connector {
 		}
 	})
 	return c
+}
+
+// Twin is two more functions on the same stand-ins, which stay c's to ask: Lambda
+// starts as many as there are requests at a time. What comes out of them is
+// watched with the rest. It ends with the test, if not closed before.
+func (c *Connector) Twin() *Connector {
+	c.t.Helper()
+	twin := &Connector{t: c.t, out: c.out}
+	twin.start(stack.Options{
+		Authority: c.Authority, SecretsEndpoint: c.SecretsEndpoint,
+		// To the stack this is AWS itself, for which it would take the developer's own.
+		Env: []string{"AWS_REGION=us-east-1", "AWS_ACCESS_KEY_ID=local", "AWS_SECRET_ACCESS_KEY=local", "AWS_PROFILE=",
+			"AWS_CONFIG_FILE=/dev/null", "AWS_SHARED_CREDENTIALS_FILE=/dev/null", "AWS_EC2_METADATA_DISABLED=true"},
+	})
+	c.t.Cleanup(func() { twin.Close() })
+	return twin
+}
+
+func (c *Connector) start(options stack.Options) {
+	c.t.Helper()
+	options.Provision, options.Refresh = binaries.provision, binaries.refresh
+	options.Log = c.out
+	// The SDK's retries would hide the faults that tests inject.
+	options.Env = append([]string{"AWS_MAX_ATTEMPTS=1", "LOG_LEVEL=DEBUG"}, options.Env...)
+	var err error
+	if c.Stack, err = stack.Start(options); err != nil {
+		c.t.Fatal(err)
+	}
 }
 
 // Output is all that the functions have logged or answered so far.
@@ -129,7 +150,7 @@ func (c *Connector) Call(method, path, body string) Reply {
 	}
 	w := httptest.NewRecorder()
 	c.API().ServeHTTP(w, r)
-	fmt.Fprintf(&c.out, "%s %s: %d %v %s\n", method, path, w.Code, w.Header(), w.Body)
+	fmt.Fprintf(c.out, "%s %s: %d %v %s\n", method, path, w.Code, w.Header(), w.Body)
 	return Reply{w.Code, w.Header(), w.Body.String()}
 }
 
@@ -165,7 +186,7 @@ func (r Reply) Want(t *testing.T, status int) Reply {
 	if status >= 400 {
 		mediaType = "application/problem+json"
 		p := r.JSON(t)
-		if p["status"] != float64(status) || p["title"] == "" || p["type"] == "" || p["detail"] == "" {
+		if p["status"] != float64(status) || Text(p, "title") == "" || Text(p, "type") == "" || Text(p, "detail") == "" {
 			t.Errorf("incomplete problem document: %s", r.Body)
 		}
 	}
@@ -173,6 +194,14 @@ func (r Reply) Want(t *testing.T, status int) Reply {
 		t.Errorf("media type %q, want %q", got, mediaType)
 	}
 	return r
+}
+
+// Text is the string that a member of a JSON object holds, "" where it is missing
+// or something else: compared with "" itself, a missing member passes for text.
+func Text(object any, member string) string {
+	m, _ := object.(map[string]any)
+	s, _ := m[member].(string)
+	return s
 }
 
 // Object is a JSON object of pairs; of two with the same name the last counts.

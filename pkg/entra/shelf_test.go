@@ -1,0 +1,78 @@
+package entra_test
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+
+	"entra-connector/pkg/entra"
+)
+
+// shelf is a store in memory of one app, whose listing comes in the pages that a
+// test says. It forgets what is saved.
+type shelf struct {
+	entra.Store
+	app      entra.App
+	pages    [][]entra.Connection
+	unlisted []entra.Connection           // too young to be listed
+	gone     map[entra.ConnectionRef]bool // deleted, and still listed
+	hangs    int                          // the page that never comes; 0: none does
+
+	listed  int // how many pages were asked for
+	deleted bool
+}
+
+func (s *shelf) App(context.Context, string) (entra.App, error)         { return s.app, nil }
+func (s *shelf) DescribeApp(context.Context, string) (entra.App, error) { return s.app, nil }
+func (s *shelf) UpdateApp(context.Context, entra.App) error             { return nil }
+func (s *shelf) DeleteApp(context.Context, string) error                { s.deleted = true; return nil }
+
+func (s *shelf) SaveToken(context.Context, entra.Connection, entra.Token) error { return nil }
+func (s *shelf) SaveFailure(context.Context, entra.Connection) error            { return nil }
+
+func (s *shelf) Connections(ctx context.Context, _ string, _ int, cursor string) ([]entra.Connection, string, error) {
+	s.listed++
+	if s.listed == s.hangs {
+		<-ctx.Done()
+		return nil, "", ctx.Err()
+	}
+	if len(s.pages) == 0 {
+		return nil, "", nil
+	}
+	n, _ := strconv.Atoi(cursor)
+	if n == len(s.pages)-1 {
+		return s.pages[n], "", nil
+	}
+	return s.pages[n], strconv.Itoa(n + 1), nil
+}
+
+func (s *shelf) Connection(_ context.Context, ref entra.ConnectionRef) (entra.Connection, error) {
+	for _, page := range append([][]entra.Connection{s.unlisted}, s.pages...) {
+		for _, c := range page {
+			if c.ConnectionRef == ref && !s.gone[ref] {
+				return c, nil
+			}
+		}
+	}
+	return entra.Connection{}, entra.ErrNotFound
+}
+
+// tenant is the GUID of one of any number of tenants.
+func tenant(n int) string { return fmt.Sprintf("dddddddd-0000-4000-8000-%012d", n) }
+
+// numbered is the connection of that tenant, as it was last seen.
+func numbered(n int, status entra.Status) entra.Connection {
+	c := entra.Connection{ConnectionRef: entra.ConnectionRef{App: "default", Name: tenant(n)}, TenantID: tenant(n)}
+	if status != entra.OK {
+		c.Failure = &entra.Failure{Status: status, Code: "AADSTS7000222"}
+	}
+	return c
+}
+
+// numberedFrom are so many connections, from that of tenant first.
+func numberedFrom(first, many int, status entra.Status) (page []entra.Connection) {
+	for n := range many {
+		page = append(page, numbered(first+n, status))
+	}
+	return page
+}
