@@ -8,7 +8,7 @@ type cloud struct {
 	resources                   []string
 }
 
-// Hosts and scopes are those of entra.md section 4. Azure DevOps and Business Central are public only:
+// Hosts and scopes are those of Microsoft's pages on national clouds, and of the products. Azure DevOps and Business Central are public only:
 // no address of theirs in another cloud was found.
 var clouds = map[string]cloud{
 	"public": {

@@ -60,7 +60,8 @@ func (c *call) errorBody(code int, detail string) errorBody {
 // {detail} is what the check that failed adds.
 type problem struct{ error, text string }
 
-// problems are the codes of entra.md section 2 and those that this server's own checks need. The texts
+// problems are the codes that the grant can meet, by Microsoft's list of AADSTS codes and by what has
+// been observed, and those that this server's own checks need. The texts
 // follow Microsoft's; where the error string of a code is recorded nowhere, it is the likeliest.
 var problems = map[int]problem{
 	// The request's form.

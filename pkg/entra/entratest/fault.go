@@ -70,8 +70,8 @@ func (f *Fault) matchesLocked(s *Server, r *Request) bool {
 	return ok1 && ok2 && want.ID == got.ID
 }
 
-// Refused is an AADSTS code with its own status and error string. A code that entra.md section 2 does
-// not list is an invalid_request with a text of no meaning, as an unknown one would be to a client.
+// Refused is an AADSTS code with its own status and error string. A code that is not in the table of
+// problems is an invalid_request with a text of no meaning, as an unknown one would be to a client.
 func Refused(code int) Response {
 	return Response{func(c *call) answer { return c.refuse(code, "") }}
 }
