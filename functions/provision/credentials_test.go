@@ -146,7 +146,7 @@ func TestFederationFromNothing(t *testing.T) {
 		t.Errorf("with federation off for the account: %v", got)
 	}
 	c.STS.Fail("AccessDenied", 403)
-	if got := c.Call("PUT", "/apps/default", other).Want(t, 422).JSON(t); got["code"] != "federation_denied" {
+	if got := c.Call("PUT", "/apps/default", strings.Replace(other, "other", "third", 1)).Want(t, 422).JSON(t); got["code"] != "federation_denied" {
 		t.Errorf("without the permission: %v", got)
 	}
 	c.STS.Fail("", 0)

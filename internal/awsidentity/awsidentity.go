@@ -25,6 +25,9 @@ const (
 	life = 10 * time.Minute
 	// early is how long before its end an assertion is replaced.
 	early = time.Minute
+	// pause is how long a failure stands, so that a sweep of many connections does
+	// not ask anew for each.
+	pause = time.Second
 )
 
 // Source asks AWS STS, and keeps an assertion for as long as it is good, so that
@@ -37,9 +40,11 @@ type Source struct {
 	issued map[string]assertion
 }
 
+// assertion is what STS answered: a JWT, or an error.
 type assertion struct {
-	jwt     entra.Secret
-	expires time.Time
+	jwt   entra.Secret
+	err   error
+	until time.Time // when to ask again
 }
 
 var _ entra.AssertionSource = (*Source)(nil)
@@ -54,27 +59,30 @@ func New(client *sts.Client, now func() time.Time) *Source {
 func (s *Source) Assertion(ctx context.Context, audience string) (entra.Secret, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if a, ok := s.issued[audience]; ok && s.now().Before(a.expires.Add(-early)) {
-		return a.jwt, nil
+	if a, ok := s.issued[audience]; ok && s.now().Before(a.until) {
+		return a.jwt, a.err
 	}
 	out, err := s.client.GetWebIdentityToken(ctx, &sts.GetWebIdentityTokenInput{
 		Audience: []string{audience}, SigningAlgorithm: aws.String(signing), DurationSeconds: aws.Int32(int32(life / time.Second)),
 	})
-	if err != nil {
-		return entra.Secret{}, explain(ctx, err)
+	if ctx.Err() != nil {
+		return entra.Secret{}, ctx.Err()
 	}
-	a := assertion{entra.NewSecret(aws.ToString(out.WebIdentityToken)), aws.ToTime(out.Expiration)}
+	var a assertion
+	if err != nil {
+		a = assertion{err: explain(err), until: s.now().Add(pause)}
+	} else {
+		a = assertion{jwt: entra.NewSecret(aws.ToString(out.WebIdentityToken)), until: aws.ToTime(out.Expiration).Add(-early)}
+	}
 	s.issued[audience] = a
-	return a.jwt, nil
+	return a.jwt, a.err
 }
 
 // explain keeps nothing of the error's text, which names roles and accounts.
-func explain(ctx context.Context, err error) error {
+func explain(err error) error {
 	var disabled *types.OutboundWebIdentityFederationDisabledException
 	var api smithy.APIError
 	switch {
-	case ctx.Err() != nil:
-		return ctx.Err()
 	case errors.As(err, &disabled):
 		return &entra.Error{Class: entra.Refused, Code: entra.CodeFederationDisabled}
 	case errors.As(err, &api) && api.ErrorCode() == "AccessDenied":

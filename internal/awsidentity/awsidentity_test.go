@@ -59,7 +59,8 @@ func TestAssertionIsKeptWhileItIsGood(t *testing.T) {
 }
 
 func TestRefusalsAreExplained(t *testing.T) {
-	source, server := open(t, func() time.Time { return start })
+	now := start
+	source, server := open(t, func() time.Time { return now })
 	for code, tt := range map[string]struct {
 		status int
 		want   string
@@ -70,17 +71,23 @@ func TestRefusalsAreExplained(t *testing.T) {
 		"SessionDurationEscalationException": {403, entra.CodeIssuerUnavailable, entra.Unavailable},
 		"Throttling":                         {400, entra.CodeIssuerUnavailable, entra.Unavailable},
 	} {
+		now = now.Add(time.Second) // for so long a failure stands
 		server.Fail(code, tt.status)
+		asked := server.Count()
 		_, err := source.Assertion(t.Context(), "api://AzureADTokenExchange")
 		var refused *entra.Error
 		if !errors.As(err, &refused) || refused.Code != tt.want || refused.Class != tt.class {
 			t.Errorf("%s: %v", code, err)
+		}
+		if _, again := source.Assertion(t.Context(), "api://AzureADTokenExchange"); again != err || server.Count() != asked+1 {
+			t.Errorf("%s: asked %d times at once, %v", code, server.Count()-asked, again)
 		}
 		if refused != nil && (refused.Action() == "" || strings.Contains(refused.Error(), "arn:")) {
 			t.Errorf("%s: %v, %s", code, err, refused.Action())
 		}
 	}
 	server.Fail("", 0)
+	now = now.Add(time.Second)
 	if _, err := source.Assertion(t.Context(), "api://AzureADTokenExchange"); err != nil {
 		t.Errorf("a refusal is remembered: %v", err)
 	}

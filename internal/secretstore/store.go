@@ -113,8 +113,14 @@ func (s *Store) UpdateApp(ctx context.Context, app entra.App) error {
 	return s.replace(ctx, s.appName(app.Name), app.Version, encodeApp(app), describeApp(app))
 }
 
-// NoteApp writes what the Description says of an app, and no new version.
-func (s *Store) NoteApp(ctx context.Context, app entra.App) error {
+// NoteConnection writes the name into the app's Description as that now is, and
+// no new version.
+func (s *Store) NoteConnection(ctx context.Context, ref entra.ConnectionRef) error {
+	app, err := s.DescribeApp(ctx, ref.App)
+	if err != nil {
+		return err
+	}
+	app.LastConnection = ref.Name
 	return s.describeAs(ctx, s.appName(app.Name), describeApp(app))
 }
 
@@ -282,6 +288,10 @@ func (s *Store) replace(ctx context.Context, name, version, value, description s
 		return nil
 	case found.DeletedDate != nil:
 		return entra.ErrNotFound
+	case version != "" && current(found.VersionIdsToStages) == version:
+		// The ID is taken, but not by what is current: a person has moved the
+		// staging label back. Then there is nobody to give way to.
+		return s.replace(ctx, name, "", value, description)
 	}
 	return entra.ErrChanged
 }

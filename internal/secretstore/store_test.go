@@ -350,7 +350,7 @@ func TestEveryWriteCounts(t *testing.T) {
 			do     func() error
 		}{
 			{"creating", 1, func() error { return store.CreateApp(ctx, app) }},
-			{"noting", 1, func() error { return store.NoteApp(ctx, app) }},
+			{"noting", 1, func() error { return store.NoteConnection(ctx, ref) }},
 			{"replacing", 1, func() error { return store.UpdateApp(ctx, app) }},
 			{"reading", 0, func() error { _, err := store.App(ctx, "default"); return err }},
 			{"marking and deleting", 2, func() error { return store.DeleteApp(ctx, "default") }},
@@ -574,3 +574,40 @@ func read(t *testing.T, store *secretstore.Store) entra.Connection {
 type httpClient func(*http.Request) (*http.Response, error)
 
 func (f httpClient) Do(r *http.Request) (*http.Response, error) { return f(r) }
+
+// A person who moves the staging label back leaves the ID of the next version
+// taken. What follows is written all the same.
+func TestLabelMovedBack(t *testing.T) {
+	store, server := open(t)
+	ctx := t.Context()
+	if _, err := store.CreateConnection(ctx, connection(), token); err != nil {
+		t.Fatal(err)
+	}
+	old, err := store.Connection(ctx, ref)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := store.SaveToken(ctx, old, token); err != nil {
+		t.Fatal(err)
+	}
+	// As far as the next write can tell, the first version is current again.
+	rolledBack := openAt(server.URL(), secretstore.Config{Prefix: "entra"}, func(o *secretsmanager.Options) {
+		o.HTTPClient = httpClient(func(r *http.Request) (*http.Response, error) {
+			response, err := http.DefaultClient.Do(r)
+			if err == nil && strings.HasSuffix(r.Header.Get("X-Amz-Target"), ".DescribeSecret") {
+				response.Body = io.NopCloser(strings.NewReader(`{"Name":"entra/connections/default/acme","VersionIdsToStages":{"` + old.Version + `":["AWSCURRENT"]}}`))
+				response.ContentLength = -1
+				response.Header.Del("Content-Length")
+			}
+			return response, err
+		})
+	})
+	newer := token
+	newer.AccessToken = entra.NewSecret("newer")
+	if err := rolledBack.SaveToken(ctx, old, newer); err != nil {
+		t.Fatal(err)
+	}
+	if value, _ := server.Value("entra/connections/default/acme"); !strings.Contains(value, "newer") {
+		t.Errorf("the secret holds %s", value)
+	}
+}

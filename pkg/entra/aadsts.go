@@ -62,7 +62,7 @@ var aadsts = []codeEntry{
 	}},
 	{[]int{50012, 700030, 50048, 50027, 50013}, Refused, Explanation{
 		"Entra does not accept the client assertion",
-		"Check that the app's certificate or federated credential in Entra is the one in use here.",
+		"Check under App registrations > Certificates & secrets that the certificate or federated credential there is the one in use here.",
 	}},
 	{[]int{500133, 700024}, Refused, Explanation{
 		"The client assertion is outside its valid time",
@@ -108,11 +108,11 @@ var aadsts = []codeEntry{
 	}},
 	{[]int{900382, 900432}, Refused, Explanation{
 		"The app is registered in another national cloud than the tenant",
-		"Register the app in the tenant's cloud and use that registration.",
+		"Register the app under App registrations in the tenant's cloud and use that registration.",
 	}},
 	{[]int{500021, 500022}, Refused, Explanation{
 		"Tenant restrictions block access to this tenant",
-		"Have the administrator who set the tenant restrictions allow it.",
+		"Have the administrator who set the tenant restrictions allow it under External Identities > Cross-tenant access settings.",
 	}},
 
 	// Scope, resource, permission
@@ -122,7 +122,7 @@ var aadsts = []codeEntry{
 	}},
 	{[]int{500011}, Unsettled, Explanation{
 		"The tenant does not have the resource that the scope names",
-		"Check the scope and the cloud; if they are right, the customer must subscribe to that product.",
+		"Check the scope and the cloud; if they are right, have the customer subscribe to the product under Billing in the Microsoft 365 admin center.",
 	}},
 	{[]int{500014}, Refused, Explanation{
 		"The resource is disabled in the tenant",
@@ -130,7 +130,7 @@ var aadsts = []codeEntry{
 	}},
 	{[]int{650052}, Refused, Explanation{
 		"The tenant has not subscribed to the service that the scope names",
-		"Have the customer subscribe to the service, or use another scope.",
+		"Have the customer subscribe to the service under Billing in the Microsoft 365 admin center, or use another scope.",
 	}},
 	{[]int{650054, 650057, 50001}, Refused, Explanation{
 		"The app registration does not ask for this resource",
@@ -152,7 +152,7 @@ var aadsts = []codeEntry{
 	}},
 	{[]int{530032}, Refused, Explanation{
 		"A security policy of the tenant blocks the app",
-		"Have an administrator of the tenant allow this app.",
+		"Have an administrator of the tenant allow this app under Protection > Conditional Access.",
 	}},
 
 	// Passing. These can arrive with status 400.

@@ -31,7 +31,7 @@ func (a App) same(b App) bool {
 	return len(a.differences(b)) == 0 && a.Credential.Equal(b.Credential)
 }
 
-// AppFields is what a caller says of an app. Empty means absent.
+// AppFields is what a caller says of an app. Zero means absent.
 type AppFields struct {
 	ClientID              string
 	ClientSecret          Secret // this, Certificate or Federation
@@ -79,8 +79,8 @@ func (bad *fieldErrors) app(name string, f AppFields, now time.Time) App {
 }
 
 const (
-	// maxSecretLife is the longest life that the portal gives a client secret,
-	// with a day for time zones.
+	// maxSecretMonths is the longest life that the portal gives a client secret.
+	// A day is added to it for time zones.
 	maxSecretMonths = 24
 
 	// defaultAudience is the one that Microsoft recommends for federation.

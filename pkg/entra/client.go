@@ -78,8 +78,21 @@ type requestIDs struct{ next http.RoundTripper }
 func (r requestIDs) RoundTrip(req *http.Request) (*http.Response, error) {
 	req = req.Clone(req.Context())
 	req.Header.Set("Accept", "application/json")
-	req.Header.Set("client-request-id", newGUID())
+	req.Header.Set("client-request-id", requestID(req.Context()))
 	return r.next.RoundTrip(req)
+}
+
+type requestIDKey struct{}
+
+// newRequest returns the context of one request, with its time limit and the ID
+// that it bears whether or not there is an answer.
+func newRequest(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithValue(ctx, requestIDKey{}, newGUID()), requestTimeout)
+}
+
+func requestID(request context.Context) string {
+	id, _ := request.Value(requestIDKey{}).(string)
+	return id
 }
 
 func newGUID() string {
@@ -95,7 +108,7 @@ func newGUID() string {
 // No client capability is declared. A token for "cp1" lives a day, but can be
 // revoked before, which nobody who watches its expiry would see.
 func (c *Client) Token(ctx context.Context, app App, tenantID string) (Token, error) {
-	request, cancel := context.WithTimeout(ctx, requestTimeout)
+	request, cancel := newRequest(ctx)
 	defer cancel()
 	tokenURL := c.url(app.Cloud, tenantID, "/oauth2/v2.0/token")
 	assertion, err := c.assertionForm(request, app, tokenURL)
@@ -166,7 +179,7 @@ func (c *Client) ResolveTenant(ctx context.Context, cloud Cloud, tenant string) 
 // lookUp returns the GUID of a tenant from its OpenID configuration. A tenant
 // that lives in another cloud is refused with the name of that one.
 func (c *Client) lookUp(ctx context.Context, cloud Cloud, tenant string) (string, error) {
-	request, cancel := context.WithTimeout(ctx, requestTimeout)
+	request, cancel := newRequest(ctx)
 	defer cancel()
 	req, err := http.NewRequestWithContext(request, http.MethodGet, c.url(cloud, tenant, "/v2.0/.well-known/openid-configuration"), nil)
 	if err != nil {
@@ -258,9 +271,9 @@ func transportError(ctx, request context.Context) error {
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case request.Err() != nil:
-		return &Error{Class: Timeout, Code: CodeTimeout}
+		return &Error{Class: Timeout, Code: CodeTimeout, CorrelationID: requestID(request)}
 	}
-	return &Error{Class: Unavailable, Code: CodeUnavailable}
+	return &Error{Class: Unavailable, Code: CodeUnavailable, CorrelationID: requestID(request)}
 }
 
 var codeInText = regexp.MustCompile(`^AADSTS(\d{4,9})\b`)

@@ -183,7 +183,8 @@ func TestCorrelationID(t *testing.T) {
 	w := newWorld(t)
 	w.entra.Fail(entratest.Fault{Times: 1, Response: entratest.Refused(7000222)})
 	w.entra.Fail(entratest.Fault{Times: 1, Response: entratest.HTML(502)})
-	for _, what := range []string{"refused", "bad gateway"} {
+	w.entra.Fail(entratest.Fault{Times: 1, Response: entratest.Drop()})
+	for _, what := range []string{"refused", "bad gateway", "connection closed"} {
 		_, err := w.client.Token(t.Context(), w.app(), tenantA)
 		requests := w.entra.Requests()
 		if sent := requests[len(requests)-1].RequestID; sent == "" || asEntraError(t, err).CorrelationID != sent {

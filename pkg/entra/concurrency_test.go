@@ -274,3 +274,70 @@ func TestPuttingTheSameAppAgain(t *testing.T) {
 		t.Errorf("asked for %v, want the refused one", tenants)
 	}
 }
+
+// A token that was got before the rotation, and is newer than the listing, does
+// not pass for the rotated one's.
+func TestRotationOverAnOldListing(t *testing.T) {
+	w := newWorldWith(t, secretstoretest.Options{ListLag: 5 * time.Minute})
+	c := w.provision(t, tenantA)
+	w.clock.advance(10 * time.Minute)
+	if _, err := w.provisioner.Refresh(t.Context(), c.ConnectionRef); err != nil {
+		t.Fatal(err)
+	}
+	w.entra.SetSecrets(clientID, entratest.Secret{Value: canary}, entratest.Secret{Value: "n3w-secret"})
+	rotated := w.app()
+	rotated.Credential.ClientSecret = entra.NewSecret("n3w-secret")
+	w.clock.advance(time.Second)
+	if _, _, err := w.provisioner.PutApp(t.Context(), rotated); err != nil {
+		t.Fatal(err)
+	}
+	w.clock.advance(time.Second)
+	checkReport(t, "over the old listing", w.sweep(t), entra.SweepReport{Checked: 1, Due: 1, Refreshed: 1})
+	tokens := w.entra.Tokens()
+	if value, _ := w.secrets.Value(c.SecretName); !strings.Contains(value, tokens[len(tokens)-1]) {
+		t.Error("the secret does not hold the token that the new secret got")
+	}
+}
+
+// A deletion that was cut off is finished by the same call, and a connection
+// that is noted on an app writes nothing else of it.
+func TestAppsUnderInterruption(t *testing.T) {
+	w := newWorld(t)
+	if _, _, err := w.provisioner.PutApp(t.Context(), w.app()); err != nil {
+		t.Fatal(err)
+	}
+	w.secrets.Fail(secretstoretest.Fault{Op: "DeleteSecret", Times: 1, Error: "InternalServiceError"})
+	if err := w.provisioner.DeleteApp(t.Context(), "default"); err == nil {
+		t.Fatal("the deletion does not fail")
+	}
+	if err := w.provisioner.DeleteApp(t.Context(), "default"); err != nil || len(w.secrets.Names()) != 0 {
+		t.Errorf("the same call again: %v, left %v", err, w.secrets.Names())
+	}
+	if err := w.provisioner.DeleteApp(t.Context(), "default"); !errors.Is(err, entra.ErrNotFound) {
+		t.Errorf("and again: %v", err)
+	}
+
+	if _, _, err := w.provisioner.PutApp(t.Context(), w.app()); err != nil {
+		t.Fatal(err)
+	}
+	// The app is put anew, with an expiry, while a connection is provisioned on it.
+	expiring := w.app()
+	expiring.Credential.SecretExpiresAt = start.AddDate(0, 1, 0)
+	var once sync.Once
+	w.provisioner.Entra = entra.NewClient(entra.ClientConfig{Authority: w.entra.URL(), Now: w.clock.Now, Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+		once.Do(func() {
+			if _, _, err := w.provisioner.PutApp(context.Background(), expiring); err != nil {
+				t.Error(err)
+			}
+		})
+		return http.DefaultTransport.RoundTrip(r)
+	})})
+	request := validRequest()
+	request.AppFields = nil
+	if _, _, err := w.provisioner.Provision(t.Context(), request); err != nil {
+		t.Fatal(err)
+	}
+	if app, err := w.store.DescribeApp(t.Context(), "default"); err != nil || !app.Credential.ExpiresAt().Equal(start.AddDate(0, 1, 0)) || app.LastConnection == "" {
+		t.Errorf("the app is described as %+v, %v", app, err)
+	}
+}

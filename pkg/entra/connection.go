@@ -113,14 +113,10 @@ func (c Connection) withFailure(err *Error, app App, now time.Time) Connection {
 
 // due reports whether less than the window is left of the token's life, or less
 // than half of it where that is shorter, as with a tenant whose policy issues
-// short tokens; or whether the app was rotated since it got the token, so
-// that a new credential is in use everywhere after one sweep, or the connection
-// was refused and the app has been put since. With its budget
-// of writes spent a connection is not due, before the store refuses them.
+// short tokens; or whether the app was rotated since it got the token, so that a
+// new credential is in use everywhere after one sweep; or whether the connection
+// was refused and the app has been put since.
 func (c Connection) due(app App, window time.Duration, now time.Time) bool {
-	if spent(c.WholeAt, now) {
-		return false
-	}
 	retried := c.Status() == NeedsPerson && c.Failure.AppAsOf.Before(app.ChangedAt)
 	return c.ExpiresAt.Sub(now) < min(window, c.Lifetime/2) || c.AppAsOf.Before(app.RotatedAt) || retried
 }

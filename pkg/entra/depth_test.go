@@ -29,6 +29,7 @@ func TestWhatATokenIsWorth(t *testing.T) {
 		{"Graph with a role", graph, []string{"User.Read.All"}, entratest.Response{}, ""},
 		{"Graph without", graph, nil, entratest.Response{}, "no_roles"},
 		{"Graph without, trailing slash", "https://graph.microsoft.com//.default", nil, entratest.Response{}, "no_roles"},
+		{"Graph by its application ID without", "00000003-0000-0000-C000-000000000000/.default", nil, entratest.Response{}, "no_roles"},
 		{"Business Central without", "https://api.businesscentral.dynamics.com/.default", nil, entratest.Response{}, "no_roles"},
 		{"Storage, which knows no roles", "https://storage.azure.com/.default", nil, entratest.Response{}, ""},
 		{"SQL, which knows no roles", "https://database.windows.net/.default", nil, entratest.Response{}, ""},
@@ -175,4 +176,23 @@ func TestConsentURL(t *testing.T) {
 	if _, err := w.provisioner.Refresh(brief, c.ConnectionRef); asEntraError(t, err).ConsentURL != "" {
 		t.Error("an expired secret asks for consent")
 	}
+}
+
+// A connection that is due and has spent its budget is reported as waiting.
+func TestSpentBudgetWaits(t *testing.T) {
+	w := newWorld(t)
+	w.provision(t, tenantA)
+	for range 30 {
+		w.clock.advance(time.Second)
+		w.force(t)
+	}
+	w.entra.SetSecrets(clientID, entratest.Secret{Value: "n3w-secret"})
+	rotated := w.app()
+	rotated.Credential.ClientSecret = entra.NewSecret("n3w-secret")
+	if _, _, err := w.provisioner.PutApp(t.Context(), rotated); err != nil {
+		t.Fatal(err)
+	}
+	checkReport(t, "due, with the budget spent", w.sweep(t), entra.SweepReport{Checked: 1, Waiting: 1})
+	w.clock.advance(time.Hour)
+	checkReport(t, "an hour later", w.sweep(t), entra.SweepReport{Checked: 1, Due: 1, Refreshed: 1})
 }

@@ -109,7 +109,7 @@ func (e *Error) Action() string {
 }
 
 // Passes reports whether the failure is expected to go away by itself, given
-// when the app or the connection last changed.
+// when the app last changed.
 func (e *Error) Passes(now, changed time.Time) bool {
 	switch e.Class {
 	case Refused:

@@ -73,8 +73,31 @@ func TestPropagationWithinTheRequest(t *testing.T) {
 	}
 }
 
+// A refresh by hand, right after consent, waits for it to be known as well.
+func TestRefreshByHandWaitsForPropagation(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		stand := entratest.New(entratest.Options{})
+		stand.AddTenant(entratest.Tenant{ID: tenantA})
+		stand.AddApp(entratest.App{ClientID: clientID, Secrets: []entratest.Secret{{Value: canary}}})
+		stand.Consent(tenantA, clientID)
+		stand.Fail(entratest.Fault{Times: 1, Response: entratest.Refused(7000229)})
+		p := &entra.Provisioner{
+			Store: &oneConnection{app: (&world{}).app()}, Now: time.Now, Log: slog.New(slog.DiscardHandler),
+			Entra: entra.NewClient(entra.ClientConfig{Authority: "https://stand-in.invalid", Transport: inMemory(stand)}),
+		}
+		begin := time.Now()
+		c, err := p.Refresh(t.Context(), entra.ConnectionRef{App: "default", Name: "acme"})
+		if took := time.Since(begin); err != nil || c.Status() != entra.OK || took != 2*time.Second {
+			t.Errorf("the connection is %s after %v: %v", c.Status(), took, err)
+		}
+	})
+}
+
 // oneConnection is a store of an app with one connection, which forgets.
-type oneConnection struct{ entra.Store }
+type oneConnection struct {
+	entra.Store
+	app entra.App
+}
 
 func (oneConnection) DescribeApp(context.Context, string) (entra.App, error) {
 	return entra.App{}, nil
@@ -84,6 +107,12 @@ func (oneConnection) Connections(context.Context, string, int, string) ([]entra.
 	return []entra.Connection{{TenantID: tenantA}}, "", nil
 }
 
-func (oneConnection) App(context.Context, string) (entra.App, error) { return entra.App{}, nil }
+func (s oneConnection) App(context.Context, string) (entra.App, error) { return s.app, nil }
+
+func (oneConnection) Connection(_ context.Context, ref entra.ConnectionRef) (entra.Connection, error) {
+	return entra.Connection{ConnectionRef: ref, TenantID: tenantA}, nil
+}
+
+func (oneConnection) SaveToken(context.Context, entra.Connection, entra.Token) error { return nil }
 
 func (oneConnection) UpdateApp(context.Context, entra.App) error { return nil }

@@ -151,7 +151,7 @@ func (p *Provisioner) saveApp(ctx context.Context, app App, change appChange) (A
 	var err error
 	switch change {
 	case noted:
-		err = p.Store.NoteApp(ctx, app)
+		err = p.Store.NoteConnection(ctx, ConnectionRef{App: app.Name, Name: app.LastConnection})
 	case created:
 		err = p.Store.CreateApp(ctx, app)
 	case rotated:
@@ -165,7 +165,7 @@ func (p *Provisioner) saveApp(ctx context.Context, app App, change appChange) (A
 		return App{}, err
 	}
 	again.LastConnection = app.LastConnection
-	return p.saveApp(ctx, again, change)
+	return p.saveApp(ctx, again, max(change, noted))
 }
 
 // beaten reports whether another call was first: with the same, with something
@@ -230,7 +230,8 @@ func (p *Provisioner) Refresh(ctx context.Context, ref ConnectionRef) (Connectio
 	if err != nil {
 		return Connection{}, err
 	}
-	return refresher{p.Store, p.Entra, p.Now, p.Log}.refresh(ctx, app, c)
+	ask := func(ctx context.Context, app App, tenantID string) (Token, error) { return p.proof(ctx, app, tenantID) }
+	return refresher{p.Store, ask, p.Now, p.Log}.refresh(ctx, app, c)
 }
 
 // PutApp creates an app or replaces it with all that it holds, and reports
@@ -249,6 +250,10 @@ func (p *Provisioner) PutApp(ctx context.Context, app App) (App, bool, error) {
 		return App{}, false, err
 	}
 	for {
+		described, err := p.Store.DescribeApp(ctx, app.Name)
+		if err == nil {
+			app.LastConnection = described.LastConnection // may be newer by now
+		}
 		stored, err := p.Store.App(ctx, app.Name)
 		var unreadable *StoreError
 		app.ChangedAt, app.RotatedAt, app.Version = p.Now(), p.Now(), stored.Version
@@ -394,7 +399,7 @@ func (p *Provisioner) whereTenantLives(ctx context.Context, app App, tenant stri
 	var refused, elsewhere *Error
 	if errors.As(err, &refused) && isOneOf(refused.Code, otherCloudCodes) {
 		if _, err := p.Entra.lookUp(ctx, app.Cloud, tenant); errors.As(err, &elsewhere) && elsewhere.TenantCloud != "" {
-			refused.TenantCloud = elsewhere.TenantCloud
+			refused.TenantCloud, refused.ConsentURL = elsewhere.TenantCloud, "" // no consent helps there
 		}
 	}
 	return err
@@ -404,6 +409,9 @@ func (p *Provisioner) whereTenantLives(ctx context.Context, app App, tenant stri
 // [*ConflictError], [*StoreError].
 func (p *Provisioner) DeleteApp(ctx context.Context, name string) error {
 	app, err := p.Store.DescribeApp(ctx, name)
+	if errors.Is(err, ErrNotFound) {
+		return p.Store.DeleteApp(ctx, name) // which finishes what was interrupted
+	}
 	if err != nil {
 		return err
 	}

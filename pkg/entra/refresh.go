@@ -11,7 +11,7 @@ import (
 // provisioner and the sweeper share it.
 type refresher struct {
 	store SweepStore
-	entra *Client
+	ask   func(ctx context.Context, app App, tenantID string) (Token, error)
 	now   func() time.Time
 	log   *slog.Logger
 }
@@ -20,7 +20,7 @@ type refresher struct {
 // the stored token stands, the failure is recorded beside it, and the error is
 // Entra's. The connection is returned as it then is.
 func (r refresher) refresh(ctx context.Context, app App, c Connection) (Connection, error) {
-	token, err := r.entra.Token(ctx, app, c.TenantID)
+	token, err := r.ask(ctx, app, c.TenantID)
 	if refused := (*Error)(nil); errors.As(err, &refused) {
 		return r.fail(ctx, app, c, refused), err
 	}
@@ -29,10 +29,15 @@ func (r refresher) refresh(ctx context.Context, app App, c Connection) (Connecti
 	}
 	refreshed := c.withToken(app, token)
 	err = r.store.SaveToken(ctx, refreshed, token)
-	if errors.Is(err, ErrChanged) {
-		// Another refresh was first: what it stored is as good. Or the connection
-		// was deleted meanwhile, and its name may stand for another tenant now.
-		return r.still(ctx, c)
+	for errors.Is(err, ErrChanged) {
+		// The connection may have been deleted meanwhile, and its name stand for
+		// another tenant. If another refresh was first, what it stored is as good,
+		// unless that is from before the app's rotation.
+		if c, err = r.still(ctx, c); err != nil || !c.AppAsOf.Before(app.RotatedAt) {
+			return c, err
+		}
+		refreshed = c.withToken(app, token)
+		err = r.store.SaveToken(ctx, refreshed, token)
 	}
 	if err != nil {
 		r.log.ErrorContext(ctx, "token not stored", "connection", c.String(), "code", storeCode(err))

@@ -29,9 +29,6 @@ func (s Secret) Reveal() string {
 	return *s.p
 }
 
-// IsZero reports whether s holds no value or an empty one.
-func (s Secret) IsZero() bool { return s.Reveal() == "" }
-
 // Equal reports whether both hold the same value, in constant time for values
 // of the same length.
 func (s Secret) Equal(other Secret) bool {

@@ -17,8 +17,8 @@ type Store interface {
 	// UpdateApp replaces the app that was read, or fails with ErrChanged, or with
 	// ErrNotFound where it has been deleted.
 	UpdateApp(ctx context.Context, app App) error
-	// NoteApp records what is known of an app beside its credential.
-	NoteApp(ctx context.Context, app App) error
+	// NoteConnection records the app's LastConnection.
+	NoteConnection(ctx context.Context, ref ConnectionRef) error
 	// DeleteApp deletes an app, or fails with ErrNotFound.
 	DeleteApp(ctx context.Context, name string) error
 

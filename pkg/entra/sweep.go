@@ -165,7 +165,7 @@ func (s *sweep) pick(ctx context.Context, page []Connection) {
 		switch {
 		case s.force:
 			s.due = append(s.due, c)
-		case c.waiting(app, now):
+		case c.waiting(app, now), c.due(app, s.Window, now) && spent(c.WholeAt, now):
 			s.report.Waiting++
 		case c.due(app, s.Window, now):
 			s.due = append(s.due, c)
@@ -256,7 +256,7 @@ func (s *sweep) warnOfExpiry(ctx context.Context) {
 }
 
 func (s *sweep) refresh(ctx context.Context, c Connection) {
-	r := refresher{s.Store, s.Entra, s.Now, s.Log}
+	r := refresher{s.Store, s.Entra.Token, s.Now, s.Log}
 	app, err := s.apps[c.App].app, s.apps[c.App].err
 	switch {
 	case c.TenantID == "":

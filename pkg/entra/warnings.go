@@ -21,6 +21,7 @@ const (
 // token. Azure DevOps, Storage and SQL keep permissions of their own instead.
 var rolesResources = slices.Concat(slices.Collect(maps.Values(graph)), []string{
 	"https://dod-graph.microsoft.us",
+	"00000003-0000-0000-c000-000000000000", // Microsoft Graph's application ID
 	services["business-central"][Public],
 	"https://manage.office.com", "https://manage-gcc.office.com", "https://manage.office365.us", "https://manage.protection.apps.mil",
 	"https://outlook.office365.com", "https://outlook.office.com", "https://outlook.office365.us", "https://partner.outlook.cn",
@@ -30,7 +31,7 @@ var rolesResources = slices.Concat(slices.Collect(maps.Values(graph)), []string{
 // Entra issues tokens without any permission.
 func warnings(scope string, t Token) []string {
 	var codes []string
-	resource := strings.TrimSuffix(strings.TrimSuffix(scope, defaultSuffix), "/")
+	resource := strings.ToLower(strings.TrimSuffix(strings.TrimSuffix(scope, defaultSuffix), "/"))
 	if resource == services["azure-devops"][Public] {
 		codes = append(codes, WarnDevOps)
 	}
@@ -76,5 +77,5 @@ func spend(wholeAt, now time.Time) time.Time {
 	return wholeAt.Add(pace)
 }
 
-// spent reports whether the next write has to wait.
+// spent reports whether the next write has to wait, before the store refuses it.
 func spent(wholeAt, now time.Time) bool { return wholeAt.Sub(now) > (burst-1)*pace }
