@@ -70,6 +70,8 @@ func TestBadInput(t *testing.T) {
 		{"long secret", Body("client_secret", long), 400, "client_secret"},
 		{"service and scope", Body("service", "microsoft-graph"), 400, "service"},
 		{"service that the cloud has not", Object("tenant_id", TenantA, "client_id", ClientID, "client_secret", Secret, "service", "azure-devops", "cloud", "china"), 400, "service"},
+		{"service and hostile scope", Body("service", "microsoft-graph", "scope", "x"), 400, "scope service"},
+		{"empty service", Object("tenant_id", TenantA, "client_id", ClientID, "client_secret", Secret, "service", ""), 400, "service"},
 		{"cloud alone", Object("tenant_id", TenantA, "cloud", "public"), 400, "client_id client_secret scope"},
 		{"client ID empty", Object("tenant_id", TenantA, "client_id", ""), 400, "client_id client_secret scope"},
 		{"secret as a number", `{"tenant_id":"` + TenantA + `","client_secret":7}`, 400, "client_id client_secret scope"},

@@ -142,8 +142,12 @@ func join(bad []entra.FieldError, err error) error {
 	var invalid *entra.InvalidError
 	switch {
 	case errors.As(err, &invalid):
+		unread := bad
 		for _, e := range invalid.Fields {
-			if !slices.ContainsFunc(bad, func(b entra.FieldError) bool { return b.Field == e.Field }) {
+			if !slices.ContainsFunc(unread, func(b entra.FieldError) bool {
+				// A malformed service was meant to stand for the scope.
+				return b.Field == e.Field || b.Field == "service" && e.Field == "scope"
+			}) {
 				bad = append(bad, e)
 			}
 		}
