@@ -341,11 +341,17 @@ func (s *Store) delete(ctx context.Context, name string) error {
 	_, err := s.client.DeleteSecret(ctx, &secretsmanager.DeleteSecretInput{
 		SecretId: aws.String(name), RecoveryWindowInDays: aws.Int64(recoveryDays),
 	})
-	var pending *types.InvalidRequestException
-	if errors.As(err, &pending) {
-		return nil // the SDK's retry found that the first try has landed
+	var invalid *types.InvalidRequestException
+	if !errors.As(err, &invalid) {
+		return storeError(ctx, "deleting secret", err)
 	}
-	return storeError(ctx, "deleting secret", err)
+	// Either the SDK's retry finds that the first try has landed, or AWS will not
+	// delete the secret, as when it has replicas.
+	found, err := s.client.DescribeSecret(ctx, &secretsmanager.DescribeSecretInput{SecretId: aws.String(name)})
+	if err == nil && found.DeletedDate == nil {
+		return &entra.StoreError{Op: "deleting secret", Code: invalid.ErrorCode()}
+	}
+	return storeError(ctx, "describing secret", err)
 }
 
 // current returns the ID of the current version.

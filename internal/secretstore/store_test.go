@@ -189,6 +189,21 @@ func TestInterruptedDeletion(t *testing.T) {
 	}
 }
 
+// What AWS will not delete, such as a secret with replicas, is not reported as
+// deleted.
+func TestRefusedDeletion(t *testing.T) {
+	store, server := open(t)
+	if err := store.CreateApp(t.Context(), app); err != nil {
+		t.Fatal(err)
+	}
+	server.Fail(secretstoretest.Fault{Op: "DeleteSecret", Error: "InvalidRequestException"})
+	err := store.DeleteApp(t.Context(), "default")
+	var failed *entra.StoreError
+	if !errors.As(err, &failed) || failed.Code != "InvalidRequestException" {
+		t.Errorf("a deletion that AWS refuses: %v", err)
+	}
+}
+
 // A write whose answer is lost has landed when the SDK tries it again.
 func TestLostAnswers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
