@@ -33,8 +33,8 @@ func storeError(ctx context.Context, op string, err error) error {
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
-	case err == context.DeadlineExceeded:
-		return err // wait's
+	case errors.Is(err, errNoTurn):
+		return context.DeadlineExceeded
 	case errors.As(err, &missing), errors.As(err, &pending):
 		// InvalidRequestException: the secret is scheduled for deletion.
 		return entra.ErrNotFound

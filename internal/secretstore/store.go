@@ -8,6 +8,7 @@
 package secretstore
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
@@ -17,9 +18,9 @@ import (
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager/types"
-	"golang.org/x/time/rate"
 
 	"entra-connector/pkg/entra"
 )
@@ -40,18 +41,22 @@ type Config struct {
 type Store struct {
 	client *secretsmanager.Client
 	prefix string
-	writes *rate.Limiter
+	writes *pace
+	lists  *pace
 }
 
 var _ entra.Store = (*Store)(nil)
 
 // New returns a Store below cfg.Prefix.
 func New(client *secretsmanager.Client, cfg Config) *Store {
-	limit := rate.Inf
-	if cfg.WritesPerSecond > 0 {
-		limit = rate.Limit(cfg.WritesPerSecond)
+	attempts := client.Options().RetryMaxAttempts // zero where nobody set it
+	return &Store{
+		client: client, prefix: cfg.Prefix,
+		// More than the SDK's three: others may use up the quota, and a token that
+		// is not stored has to be asked for again.
+		writes: newPace(cfg.WritesPerSecond, writesQuota, cmp.Or(attempts, 5)),
+		lists:  newPace(0.9*listsQuota, listsQuota, cmp.Or(attempts, retry.DefaultMaxAttempts)),
 	}
-	return &Store{client: client, prefix: cfg.Prefix, writes: rate.NewLimiter(limit, 1)}
 }
 
 func (s *Store) appsPrefix() string         { return s.prefix + "/apps/" }
@@ -212,7 +217,7 @@ func (s *Store) list(ctx context.Context, prefix string, limit int, cursor strin
 		}
 		in.NextToken = aws.String(string(token))
 	}
-	out, err := s.client.ListSecrets(ctx, in)
+	out, err := s.client.ListSecrets(ctx, in, s.lists.of)
 	if err != nil {
 		return nil, "", storeError(ctx, "listing secrets", err)
 	}
@@ -228,12 +233,9 @@ func (s *Store) list(ctx context.Context, prefix string, limit int, cursor strin
 // create stores a new secret and returns its ARN. A name that was deleted and
 // can still be restored is restored, and then holds the new value alone.
 func (s *Store) create(ctx context.Context, name, value, description string) (string, error) {
-	if err := s.wait(ctx); err != nil {
-		return "", err
-	}
 	out, err := s.client.CreateSecret(ctx, &secretsmanager.CreateSecretInput{
 		Name: aws.String(name), SecretString: aws.String(value), Description: aws.String(description),
-	})
+	}, s.writes.of)
 	if err == nil {
 		return aws.ToString(out.ARN), nil
 	}
@@ -250,10 +252,7 @@ func (s *Store) create(ctx context.Context, name, value, description string) (st
 	}
 	switch {
 	case found.DeletedDate != nil:
-		if err := s.wait(ctx); err != nil {
-			return "", err
-		}
-		if _, err := s.client.RestoreSecret(ctx, &secretsmanager.RestoreSecretInput{SecretId: aws.String(name)}); err != nil {
+		if _, err := s.client.RestoreSecret(ctx, &secretsmanager.RestoreSecretInput{SecretId: aws.String(name)}, s.writes.of); err != nil {
 			return "", storeError(ctx, "restoring secret", err)
 		}
 	case !isTombstone(found.Description):
@@ -304,10 +303,7 @@ func (s *Store) describeAs(ctx context.Context, name, description string) error 
 }
 
 func (s *Store) update(ctx context.Context, in *secretsmanager.UpdateSecretInput) error {
-	if err := s.wait(ctx); err != nil {
-		return err
-	}
-	_, err := s.client.UpdateSecret(ctx, in)
+	_, err := s.client.UpdateSecret(ctx, in, s.writes.of)
 	return err
 }
 
@@ -335,12 +331,9 @@ func (s *Store) delete(ctx context.Context, name string) error {
 		}
 		break
 	}
-	if err := s.wait(ctx); err != nil {
-		return err
-	}
 	_, err := s.client.DeleteSecret(ctx, &secretsmanager.DeleteSecretInput{
 		SecretId: aws.String(name), RecoveryWindowInDays: aws.Int64(recoveryDays),
-	})
+	}, s.writes.of)
 	var invalid *types.InvalidRequestException
 	if !errors.As(err, &invalid) {
 		return storeError(ctx, "deleting secret", err)
@@ -372,12 +365,4 @@ func successor(version string) *string {
 	}
 	sum := sha256.Sum256([]byte("successor of " + version))
 	return aws.String(fmt.Sprintf("%x-%x-%x-%x-%x", sum[:4], sum[4:6], sum[6:8], sum[8:10], sum[10:16]))
-}
-
-func (s *Store) wait(ctx context.Context) error {
-	if err := s.writes.Wait(ctx); err != nil {
-		// The limiter refuses at once a wait that the deadline does not allow.
-		return context.DeadlineExceeded
-	}
-	return nil
 }

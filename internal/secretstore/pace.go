@@ -1,0 +1,92 @@
+package secretstore
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager/types"
+	"golang.org/x/time/rate"
+)
+
+// What AWS allows per second, account and Region (Secrets Manager User Guide,
+// "Quotas"; for ListSecrets the announcement of 2022-11-11). Others in the
+// account use it too.
+const (
+	writesQuota = 50
+	listsQuota  = 100
+)
+
+// pace is the [aws.RetryerV2] of calls that share one of AWS's quotas. It keeps
+// their attempts below a ceiling and, where AWS throttles all the same, below
+// what the others leave: a throttled attempt lowers the limit by a quarter, and
+// a minute of success raises it from nothing to the ceiling again.
+type pace struct {
+	aws.RetryerV2
+	ceiling rate.Limit
+	limiter *rate.Limiter
+
+	mu        sync.Mutex
+	loweredAt time.Time
+}
+
+// newPace takes no ceiling, zero, for the quota once AWS has throttled.
+func newPace(ceiling, quota float64, maxAttempts int) *pace {
+	p := &pace{
+		RetryerV2: retry.NewStandard(func(o *retry.StandardOptions) { o.MaxAttempts = maxAttempts }),
+		ceiling:   rate.Limit(ceiling),
+	}
+	p.limiter = rate.NewLimiter(p.ceiling, 1)
+	if ceiling == 0 {
+		p.ceiling = rate.Limit(quota)
+		p.limiter.SetLimit(rate.Inf)
+	}
+	return p
+}
+
+// of makes it the retryer of a call.
+func (p *pace) of(o *secretsmanager.Options) { o.Retryer = p }
+
+// errNoTurn is that the deadline comes before an attempt's turn.
+var errNoTurn = errors.New("no turn before the deadline")
+
+// GetAttemptToken waits for the attempt's turn.
+func (p *pace) GetAttemptToken(ctx context.Context) (func(error) error, error) {
+	if err := p.limiter.Wait(ctx); err != nil {
+		return nil, errNoTurn
+	}
+	return p.learn, nil
+}
+
+// throttles are the errors that mean too many requests. The SDK counts
+// LimitExceededException among them, which here is about one secret's versions.
+var throttles = retry.IsErrorThrottles{retry.IsErrorThrottleFunc(func(err error) aws.Ternary {
+	var limit *types.LimitExceededException
+	if errors.As(err, &limit) {
+		return aws.FalseTernary
+	}
+	return aws.UnknownTernary
+}), retry.ThrottleErrorCode{Codes: retry.DefaultThrottleErrorCodes}}
+
+// lowered is how long a lower limit takes to show: until then, throttled
+// attempts are those that had their turn before.
+const lowered = 2 * time.Second
+
+// learn takes in what became of an attempt.
+func (p *pace) learn(err error) error {
+	throttled := throttles.IsErrorThrottle(err) == aws.TrueTernary
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch limit := p.limiter.Limit(); {
+	case throttled && time.Since(p.loweredAt) > lowered:
+		p.loweredAt = time.Now()
+		p.limiter.SetLimit(max(min(limit, p.ceiling)*3/4, 1))
+	case err == nil && limit < p.ceiling:
+		p.limiter.SetLimit(min(limit+p.ceiling/limit/60, p.ceiling))
+	}
+	return nil
+}
