@@ -21,7 +21,7 @@ func main() {
 		os.Exit(1)
 	}
 	h := handler{
-		sweeper: &entra.Sweeper{Store: s.Store, Entra: s.Entra, Window: s.Window, Now: time.Now, Log: s.Log},
+		sweeper: &entra.Sweeper{Store: s.Store, Entra: s.Entra, Window: s.Window, Jitter: 1. / 4, Now: time.Now, Log: s.Log},
 		log:     s.Log,
 	}
 	lambda.Start(h.handle)

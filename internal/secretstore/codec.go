@@ -134,6 +134,7 @@ type failure struct {
 	At            time.Time `json:"at"`
 	AppAsOf       time.Time `json:"app_as_of"`
 	Refusals      int       `json:"refusals"`
+	RefusedSince  time.Time `json:"refused_since,omitzero"`
 	NextAttempt   time.Time `json:"next_attempt_at"`
 	TraceID       string    `json:"trace_id,omitempty"`
 	CorrelationID string    `json:"correlation_id,omitempty"`
@@ -146,7 +147,7 @@ func encodeConnection(c entra.Connection) string {
 		TokenType: c.TokenType, TenantID: c.TenantID, Cloud: c.Cloud, Scope: c.Scope, Warnings: c.Warnings, WholeAt: c.WholeAt.UTC(),
 	}
 	if f := c.Failure; f != nil {
-		d.Failure = &failure{f.Code, f.At.UTC(), f.AppAsOf.UTC(), f.Refusals, f.NextAttempt.UTC(), f.TraceID, f.CorrelationID, f.ConsentURL}
+		d.Failure = &failure{f.Code, f.At.UTC(), f.AppAsOf.UTC(), f.Refusals, f.RefusedSince.UTC(), f.NextAttempt.UTC(), f.TraceID, f.CorrelationID, f.ConsentURL}
 	}
 	return encode(d)
 }
@@ -165,7 +166,7 @@ func decodeConnection(ref entra.ConnectionRef, name, arn, description *string, v
 	c.Warnings, c.WholeAt = d.Warnings, d.WholeAt
 	if f := d.Failure; f != nil {
 		c.Failure = &entra.Failure{
-			Status: d.Status, Code: f.Code, At: f.At, AppAsOf: f.AppAsOf, Refusals: f.Refusals, NextAttempt: f.NextAttempt,
+			Status: d.Status, Code: f.Code, At: f.At, AppAsOf: f.AppAsOf, Refusals: f.Refusals, RefusedSince: f.RefusedSince, NextAttempt: f.NextAttempt,
 			TraceID: f.TraceID, CorrelationID: f.CorrelationID, ConsentURL: f.ConsentURL,
 		}
 	}

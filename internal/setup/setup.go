@@ -27,8 +27,9 @@ import (
 const (
 	// awsTimeout bounds one try of an AWS call; the SDK makes up to three.
 	awsTimeout = 5 * time.Second
-	// awsConnections covers a sweep's workers, so that none opens its own anew.
-	awsConnections = 64
+	// awsConnections covers a sweep's workers and its listing, so that none opens
+	// its own anew.
+	awsConnections = 96
 )
 
 // Setup is what a function works with.

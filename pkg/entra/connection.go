@@ -2,6 +2,8 @@ package entra
 
 import (
 	"errors"
+	"fmt"
+	"hash/fnv"
 	"strings"
 	"time"
 )
@@ -46,6 +48,7 @@ type Failure struct {
 	At            time.Time
 	AppAsOf       time.Time // the app's ChangedAt when it was tried
 	Refusals      int       // in a row; failures that pass do not count
+	RefusedSince  time.Time // when the connection came to need a person, zero if it did not; kept until it recovers
 	NextAttempt   time.Time
 	TraceID       string
 	CorrelationID string
@@ -96,13 +99,19 @@ func (c Connection) withFailure(err *Error, app App, now time.Time) Connection {
 		Status: NeedsPerson, Code: err.Code, At: now, AppAsOf: app.ChangedAt,
 		TraceID: err.TraceID, CorrelationID: err.CorrelationID, ConsentURL: err.ConsentURL,
 	}
-	if last := c.Failure; last != nil && last.AppAsOf.Equal(app.ChangedAt) {
-		f.Refusals = max(last.Refusals, 0)
+	if last := c.Failure; last != nil {
+		f.RefusedSince = last.RefusedSince
+		if last.AppAsOf.Equal(app.ChangedAt) {
+			f.Refusals = max(last.Refusals, 0)
+		}
 	}
 	wait := err.RetryAfter
 	if err.Passes(now, app.ChangedAt) {
 		f.Status = Retrying
 	} else {
+		if f.RefusedSince.IsZero() {
+			f.RefusedSince = now
+		}
 		f.Refusals++
 		wait = min(firstWait<<min(f.Refusals-1, 10), maxWait)
 	}
@@ -111,14 +120,38 @@ func (c Connection) withFailure(err *Error, app App, now time.Time) Connection {
 	return c
 }
 
+// refusedSince is when the connection came to need a person, zero if it does
+// not, and has not since its last token.
+func (c Connection) refusedSince() time.Time {
+	if c.Failure == nil {
+		return time.Time{}
+	}
+	return c.Failure.RefusedSince
+}
+
 // due reports whether less than the window is left of the token's life, or less
 // than half of it where that is shorter, as with a tenant whose policy issues
 // short tokens; or whether the app was rotated since it got the token, so that a
 // new credential is in use everywhere after one sweep; or whether the connection
 // was refused and the app has been put since.
-func (c Connection) due(app App, window time.Duration, now time.Time) bool {
+func (c Connection) due(app App, window time.Duration, jitter float64, now time.Time) bool {
+	latest := min(window, c.Lifetime/2)
 	retried := c.Status() == NeedsPerson && c.Failure.AppAsOf.Before(app.ChangedAt)
-	return c.ExpiresAt.Sub(now) < min(window, c.Lifetime/2) || c.AppAsOf.Before(app.RotatedAt) || retried
+	return c.ExpiresAt.Sub(now) < latest+c.sooner(latest, jitter) || c.AppAsOf.Before(app.RotatedAt) || retried
+}
+
+// sooner is how much sooner than at the latest this token is due: up to the
+// given part of that, and not so soon that the store's limit of versions a day
+// comes near. It is the same whenever it is asked for, and another for the next
+// token.
+func (c Connection) sooner(latest time.Duration, jitter float64) time.Duration {
+	most := min(time.Duration(jitter*float64(latest)), c.Lifetime-latest-minLifetime/2)
+	if most <= 0 {
+		return 0
+	}
+	h := fnv.New64a()
+	fmt.Fprint(h, c.ConnectionRef, c.RefreshedAt.UnixNano())
+	return time.Duration(h.Sum64() % uint64(most))
 }
 
 // waiting reports whether the connection is to be left alone after a failure.

@@ -9,6 +9,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"net/url"
 	"strings"
 	"time"
@@ -67,6 +68,22 @@ func (c Credential) Equal(other Credential) bool {
 		return *c.Federation == *other.Federation
 	}
 	return c.ClientSecret.Equal(other.ClientSecret)
+}
+
+// fingerprint is the same for credentials by which Entra takes an app for the
+// same, and reveals none.
+func (c Credential) fingerprint() [sha256.Size]byte {
+	h := sha256.New()
+	fmt.Fprintln(h, c.Kind())
+	switch c.Kind() {
+	case KindCertificate:
+		io.WriteString(h, c.Certificate.PEM.Reveal())
+	case KindFederation:
+		io.WriteString(h, c.Federation.Audience)
+	default:
+		io.WriteString(h, c.ClientSecret.Reveal())
+	}
+	return [sha256.Size]byte(h.Sum(nil))
 }
 
 // Federation is a credential that is not stored: an assertion that an

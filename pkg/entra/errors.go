@@ -52,6 +52,11 @@ const (
 	Malformed
 )
 
+// String returns the class's name, in lower case.
+func (c Class) String() string {
+	return [...]string{"refused", "unsettled", "throttled", "unavailable", "timeout", "malformed"}[c]
+}
+
 // settling is how long after a change an [Unsettled] refusal is taken for one
 // that passes. Propagation of seconds to minutes has been observed; Microsoft
 // documents no limit.

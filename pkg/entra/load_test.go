@@ -1,7 +1,9 @@
 package entra_test
 
 import (
+	"cmp"
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"math/rand/v2"
@@ -19,8 +21,9 @@ import (
 // slowEntra answers after a while, of the bubble's time, and remembers when each
 // tenant was asked for. What takes for ever ends with its request.
 type slowEntra struct {
-	takes   time.Duration
-	refuses bool
+	takes    time.Duration
+	lifetime int // seconds; 3599 if zero
+	refuses  bool
 
 	mu    sync.Mutex
 	begin time.Time
@@ -36,7 +39,7 @@ func (s *slowEntra) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, r.Context().Err()
 	case <-time.After(s.takes):
 	}
-	status, body := 200, `{"token_type":"Bearer","expires_in":3599,"access_token":"opaque"}`
+	status, body := 200, fmt.Sprintf(`{"token_type":"Bearer","expires_in":%d,"access_token":"opaque"}`, cmp.Or(s.lifetime, 3599))
 	if s.refuses {
 		status, body = 401, `{"error":"invalid_client","error_codes":[7000222]}`
 	}
@@ -49,7 +52,7 @@ func (s *slowEntra) sweepOf(t *testing.T, store *shelf, within time.Duration) (e
 	store.app = (&world{}).app()
 	s.begin, s.asked = time.Now(), make(map[string]time.Duration)
 	sweeper := entra.Sweeper{
-		Store: store, Window: 30 * time.Minute, Now: time.Now, Log: slog.New(slog.DiscardHandler),
+		Store: store, Window: 30 * time.Minute, Jitter: 1. / 4, Now: time.Now, Log: slog.New(slog.DiscardHandler),
 		Entra: entra.NewClient(entra.ClientConfig{Transport: s}),
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), within)
@@ -58,46 +61,83 @@ func (s *slowEntra) sweepOf(t *testing.T, store *shelf, within time.Duration) (e
 	return report, time.Since(s.begin), err
 }
 
-// Healthy connections come first, the nearest expiry before the others; then the
-// failing ones, the one tried longest ago before the others, whatever its expiry.
+// The nearest expiry comes first, whether the last refresh failed or not. Only
+// half of the workers are for those that failed; and those of them that have run
+// out or need a person come last, the one tried longest ago first.
 func TestSweepTakesTheMostUrgentFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		soon, later := time.Now().Add(time.Minute), time.Now().Add(5*time.Minute)
+		const workers = 64
+		begin := time.Now()
 		groups := []struct {
 			name    string
-			expires time.Time
+			many    int
+			expires time.Duration // from now
 			failed  time.Duration // ago; 0: healthy
+			asked   time.Duration // after the sweep's beginning
 		}{
-			{"healthy, near their expiry", soon, 0},
-			{"healthy, far from it", later, 0},
-			{"failed long ago, far from their expiry", later, 3 * time.Hour},
-			{"failed lately, near their expiry", soon.Add(-time.Hour), time.Hour},
-			{"failed lately, far from it", later, time.Hour},
+			{"all that is listed at first", workers, 20 * time.Minute, 0, 0},
+			{"failed, nearest to their expiry", workers / 2, time.Minute, time.Hour, 1 * time.Second},
+			{"healthy, near their expiry", workers / 2, 2 * time.Minute, 0, 1 * time.Second},
+			{"failed, near their expiry", workers / 2, 3 * time.Minute, time.Hour, 2 * time.Second},
+			{"failed, too many at a time", workers / 2, 4 * time.Minute, time.Hour, 3 * time.Second},
+			{"healthy, in their place", workers / 2, 5 * time.Minute, 0, 2 * time.Second},
+			{"healthy, far from their expiry", workers / 2, 6 * time.Minute, 0, 3 * time.Second},
+			{"run out, tried long ago", workers / 2, -time.Minute, 3 * time.Hour, 4 * time.Second},
+			{"run out, tried lately", workers / 2, -time.Hour, time.Hour, 5 * time.Second},
 		}
-		const workers = 32 // so many are asked for at a time
-		var all []entra.Connection
-		for i := range groups {
-			for n := range workers {
+		var pages [][]entra.Connection
+		var rest []entra.Connection
+		for i, group := range groups {
+			var page []entra.Connection
+			for n := range group.many {
 				c := numbered(100*i+n, entra.OK)
-				c.ExpiresAt, c.Lifetime = groups[i].expires, time.Hour
-				if ago := groups[i].failed; ago > 0 {
-					c.Failure = &entra.Failure{Status: entra.Retrying, Code: "timeout", At: time.Now().Add(-ago)}
+				c.ExpiresAt, c.Lifetime = begin.Add(group.expires), time.Hour
+				if group.failed > 0 {
+					c.Failure = &entra.Failure{Status: entra.Retrying, Code: "timeout", At: begin.Add(-group.failed)}
 				}
-				all = append(all, c)
+				page = append(page, c)
+			}
+			if i == 0 {
+				pages = append(pages, page)
+			} else {
+				rest = append(rest, page...)
 			}
 		}
-		rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+		rand.Shuffle(len(rest), func(i, j int) { rest[i], rest[j] = rest[j], rest[i] })
+		pages = slices.AppendSeq(pages, slices.Chunk(rest, 100))
 		slow := &slowEntra{takes: time.Second}
-		report, _, err := slow.sweepOf(t, &shelf{pages: slices.Collect(slices.Chunk(all, 100))}, 10*time.Minute)
-		if err != nil || report.Refreshed != len(all) {
+		// The second page comes while the workers are busy with the first.
+		report, _, err := slow.sweepOf(t, &shelf{pages: pages, pageTakes: time.Millisecond}, 10*time.Minute)
+		if err != nil || report.Refreshed != workers+len(rest) {
 			t.Fatalf("report %+v, %v", report, err)
 		}
 		for i, group := range groups {
-			for n := range workers {
-				if got, want := slow.asked[tenant(100*i+n)], time.Duration(i)*time.Second; got != want {
-					t.Errorf("%s: one was asked for after %v, want %v", group.name, got, want)
+			for n := range group.many {
+				if got := slow.asked[tenant(100*i+n)].Truncate(time.Second); got != group.asked {
+					t.Errorf("%s: one was asked for after %v, want %v", group.name, got, group.asked)
 				}
 			}
+		}
+	})
+}
+
+// Refreshing does not wait for the listing, but for those that come last.
+func TestSweepRefreshesWhileItLists(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		healthy, refused := numberedFrom(0, 100, entra.OK), numberedFrom(100, 100, entra.NeedsPerson)
+		slow := &slowEntra{takes: time.Second}
+		_, took, err := slow.sweepOf(t, &shelf{pages: [][]entra.Connection{refused, healthy, nil, nil}, pageTakes: 10 * time.Second}, 10*time.Minute)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, want := slow.asked[tenant(0)].Truncate(10*time.Second), 20*time.Second; got != want {
+			t.Errorf("a healthy one of the second page was asked for after %v, want %v", got, want)
+		}
+		if got, want := slow.asked[tenant(100)].Truncate(10*time.Second), 40*time.Second; got != want {
+			t.Errorf("a refused one of the first page was asked for after %v, want %v", got, want)
+		}
+		if want := 44 * time.Second; took != want { // four times 32 at most
+			t.Errorf("took %v, want %v", took, want)
 		}
 	})
 }
@@ -111,17 +151,17 @@ func TestSweepLeavesTimeToFinish(t *testing.T) {
 		last, took       time.Duration
 	}{
 		// Each request hangs for its ten seconds.
-		{2 * time.Minute, 11 * 32, 500 - 11*32, 100 * time.Second, 110 * time.Second},
-		{115 * time.Second, 10 * 32, 500 - 10*32, 90 * time.Second, 100 * time.Second}, // the next would start at the last moment
-		{20 * time.Second, 32, 500 - 32, 10 * time.Second, 19 * time.Second},           // the second 32 are cut off
-		{8 * time.Second, 0, 500, 0, 7600 * time.Millisecond},
+		{2 * time.Minute, 11 * 64, 1000 - 11*64, 100 * time.Second, 110 * time.Second},
+		{114 * time.Second, 10 * 64, 1000 - 10*64, 90 * time.Second, 100 * time.Second},
+		{20 * time.Second, 64, 1000 - 64, 10 * time.Second, 19 * time.Second}, // the second 64 are cut off
+		{8 * time.Second, 0, 1000, 0, 7600 * time.Millisecond},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			all := numberedFrom(0, 500, entra.OK)
+			all := numberedFrom(0, 1000, entra.OK)
 			slow := &slowEntra{takes: time.Hour}
 			report, took, err := slow.sweepOf(t, &shelf{pages: slices.Collect(slices.Chunk(all, 100))}, tt.within)
-			if err != nil || report.Failed != tt.failed || report.Deferred != tt.deferred || report.Due != 500 {
-				t.Errorf("within %v: %d failed, %d deferred, %d due, %v, want %d, %d, 500", tt.within, report.Failed, report.Deferred, report.Due, err, tt.failed, tt.deferred)
+			if err != nil || report.Failed != tt.failed || report.Deferred != tt.deferred || report.Due != 1000 {
+				t.Errorf("within %v: %d failed, %d deferred, %d due, %v, want %d, %d, 1000", tt.within, report.Failed, report.Deferred, report.Due, err, tt.failed, tt.deferred)
 			}
 			var last time.Duration
 			for _, at := range slow.asked {
@@ -134,8 +174,41 @@ func TestSweepLeavesTimeToFinish(t *testing.T) {
 	}
 }
 
-// A listing that hangs may take half of the time: what it has shown by then is
-// refreshed in the other half, and the report says that it is not all.
+// What the time of one sweep does not allow, the next takes first.
+func TestDeferredComeFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var all []entra.Connection
+		for n := range 600 {
+			c := numbered(n, entra.OK)
+			c.Lifetime, c.ExpiresAt = time.Hour, time.Now().Add(20*time.Minute+time.Duration(n)*time.Second)
+			if n >= 400 {
+				c.ExpiresAt = c.ExpiresAt.Add(20 * time.Minute) // due five minutes later
+			}
+			all = append(all, c)
+		}
+		rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+		store := &shelf{pages: slices.Collect(slices.Chunk(all, 100)), keeps: new(sync.Mutex)}
+		slow := &slowEntra{takes: time.Second}
+		report, _, err := slow.sweepOf(t, store, 5*time.Second)
+		if err != nil || report.Due != 400 || report.Deferred != 400-4*64 {
+			t.Fatalf("report %+v, %v", report, err)
+		}
+		refreshed := slow.asked
+		time.Sleep(20 * time.Minute)
+		if report, _, err = slow.sweepOf(t, store, 10*time.Minute); err != nil || report.Due < 144+200 {
+			t.Fatalf("report %+v, %v", report, err)
+		}
+		for n := range 400 {
+			_, done := refreshed[tenant(n)]
+			if at := slow.asked[tenant(n)]; !done && at > 3*time.Second {
+				t.Errorf("one that was deferred is asked for after %v, behind others", at)
+			}
+		}
+	})
+}
+
+// A listing that hangs is given up when nothing may be started any more: what it
+// has shown is refreshed meanwhile, and the report says that it is not all.
 func TestSweepGoesOnWithoutTheRestOfTheListing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &shelf{pages: [][]entra.Connection{numberedFrom(0, 100, entra.OK), numberedFrom(100, 100, entra.OK)}, hangs: 2}
@@ -145,11 +218,11 @@ func TestSweepGoesOnWithoutTheRestOfTheListing(t *testing.T) {
 			t.Fatal(err)
 		}
 		checkReport(t, "half seen", report, entra.SweepReport{Checked: 100, Due: 100, Refreshed: 100, Incomplete: true})
-		if want := 34 * time.Second; took != want { // four times 32 at most
+		if want := 45 * time.Second; took != want {
 			t.Errorf("took %v, want %v", took, want)
 		}
-		if _, took, err = slow.sweepOf(t, &shelf{hangs: 1}, time.Minute); err == nil || took != 30*time.Second {
-			t.Errorf("with nothing listed: %v after %v, want an error after 30s", err, took)
+		if _, took, err = slow.sweepOf(t, &shelf{hangs: 1}, time.Minute); err == nil || took != 45*time.Second {
+			t.Errorf("with nothing listed: %v after %v, want an error after 45s", err, took)
 		}
 	})
 }

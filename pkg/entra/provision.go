@@ -19,6 +19,8 @@ type Provisioner struct {
 	Entra *Client
 	Now   func() time.Time
 	Log   *slog.Logger
+	// Changed is told what [Sweeper.Changed] is. It may be nil.
+	Changed func(context.Context, Connection)
 }
 
 // ProvisionRequest asks for a connection.
@@ -96,7 +98,7 @@ func (p *Provisioner) Provision(ctx context.Context, req ProvisionRequest) (Conn
 	if app, err = p.saveApp(ctx, app, change); err != nil {
 		return Connection{}, false, err
 	}
-	return p.saveConnection(ctx, c.withToken(app, token), known, token)
+	return p.saveConnection(ctx, c, known, app, token)
 }
 
 // appChange is what provisioning does to an app.
@@ -176,12 +178,16 @@ func beaten(err error) bool {
 
 // saveConnection stores a connection that connectionFor returned, with its
 // token, and reports whether it is new.
-func (p *Provisioner) saveConnection(ctx context.Context, c Connection, known bool, token Token) (Connection, bool, error) {
+func (p *Provisioner) saveConnection(ctx context.Context, found Connection, known bool, app App, token Token) (Connection, bool, error) {
+	c := found.withToken(app, token)
 	var err error
 	if known {
 		err = p.Store.SaveToken(ctx, c, token)
 	} else {
 		c, err = p.Store.CreateConnection(ctx, c, token)
+	}
+	if err == nil {
+		p.refresher().tell(ctx, found, c)
 	}
 	if !beaten(err) {
 		return c, !known, err
@@ -194,7 +200,7 @@ func (p *Provisioner) saveConnection(ctx context.Context, c Connection, known bo
 	if still {
 		return stored, false, nil // with a token as good
 	}
-	return p.saveConnection(ctx, c, false, token)
+	return p.saveConnection(ctx, c, false, app, token)
 }
 
 // connectionFor returns the connection as it is stored, or a new one, and
@@ -230,8 +236,12 @@ func (p *Provisioner) Refresh(ctx context.Context, ref ConnectionRef) (Connectio
 	if err != nil {
 		return Connection{}, err
 	}
+	return p.refresher().refresh(ctx, app, c)
+}
+
+func (p *Provisioner) refresher() refresher {
 	ask := func(ctx context.Context, app App, tenantID string) (Token, error) { return p.proof(ctx, app, tenantID) }
-	return refresher{p.Store, ask, p.Now, p.Log}.refresh(ctx, app, c)
+	return refresher{store: p.Store, ask: ask, now: p.Now, log: p.Log, changed: p.Changed}
 }
 
 // PutApp creates an app or replaces it with all that it holds, and reports

@@ -14,6 +14,8 @@ type refresher struct {
 	ask   func(ctx context.Context, app App, tenantID string) (Token, error)
 	now   func() time.Time
 	log   *slog.Logger
+	// changed is told what Sweeper.Changed is; it may be nil.
+	changed func(context.Context, Connection)
 }
 
 // refresh stores a new token for the connection. When Entra refuses or fails,
@@ -40,10 +42,11 @@ func (r refresher) refresh(ctx context.Context, app App, c Connection) (Connecti
 		err = r.store.SaveToken(ctx, refreshed, token)
 	}
 	if err != nil {
-		r.log.ErrorContext(ctx, "token not stored", "connection", c.String(), "code", storeCode(err))
+		r.log.ErrorContext(ctx, "token not stored", "connection", c.String(), "code", storeCode(err), "error", err.Error())
 		return c, err
 	}
 	r.log.InfoContext(ctx, "refreshed", "connection", c.String(), "tenant_id", c.TenantID, "expires_at", refreshed.ExpiresAt)
+	r.tell(ctx, c, refreshed)
 	return refreshed, nil
 }
 
@@ -67,12 +70,21 @@ func (r refresher) fail(ctx context.Context, app App, c Connection, failure *Err
 		"trace_id", failure.TraceID, "correlation_id", failure.CorrelationID)
 	now, err := r.still(ctx, c)
 	if err == nil && now.Version == c.Version {
-		err = r.store.SaveFailure(ctx, failed)
+		if err = r.store.SaveFailure(ctx, failed); err == nil {
+			r.tell(ctx, c, failed)
+		}
 	}
 	if err != nil && !errors.Is(err, ErrNotFound) {
-		r.log.ErrorContext(ctx, "failure not recorded", "connection", c.String(), "code", storeCode(err))
+		r.log.ErrorContext(ctx, "failure not recorded", "connection", c.String(), "code", storeCode(err), "error", err.Error())
 	}
 	return failed
+}
+
+// tell reports the connection if it has come to need a person, or does no more.
+func (r refresher) tell(ctx context.Context, before, after Connection) {
+	if r.changed != nil && before.refusedSince().IsZero() != after.refusedSince().IsZero() {
+		r.changed(ctx, after)
+	}
 }
 
 func storeCode(err error) string {

@@ -3,13 +3,16 @@ package entra_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
+	"sync"
+	"time"
 
 	"entra-connector/pkg/entra"
 )
 
 // shelf is a store in memory of one app, whose listing comes in the pages that a
-// test says. It forgets what is saved.
+// test says. It forgets what is saved, unless it keeps that.
 type shelf struct {
 	entra.Store
 	app      entra.App
@@ -17,6 +20,9 @@ type shelf struct {
 	unlisted []entra.Connection           // too young to be listed
 	gone     map[entra.ConnectionRef]bool // deleted, and still listed
 	hangs    int                          // the page that never comes; 0: none does
+
+	pageTakes time.Duration
+	keeps     *sync.Mutex // guards what is saved; nil: it is forgotten
 
 	listed  int // how many pages were asked for
 	deleted bool
@@ -27,11 +33,25 @@ func (s *shelf) DescribeApp(context.Context, string) (entra.App, error) { return
 func (s *shelf) UpdateApp(context.Context, entra.App) error             { return nil }
 func (s *shelf) DeleteApp(context.Context, string) error                { s.deleted = true; return nil }
 
-func (s *shelf) SaveToken(context.Context, entra.Connection, entra.Token) error { return nil }
-func (s *shelf) SaveFailure(context.Context, entra.Connection) error            { return nil }
+func (s *shelf) SaveToken(_ context.Context, c entra.Connection, _ entra.Token) error {
+	if s.keeps == nil {
+		return nil
+	}
+	s.keeps.Lock()
+	defer s.keeps.Unlock()
+	for _, page := range s.pages {
+		if i := slices.IndexFunc(page, func(on entra.Connection) bool { return on.ConnectionRef == c.ConnectionRef }); i >= 0 {
+			page[i] = c
+		}
+	}
+	return nil
+}
+
+func (s *shelf) SaveFailure(context.Context, entra.Connection) error { return nil }
 
 func (s *shelf) Connections(ctx context.Context, _ string, _ int, cursor string) ([]entra.Connection, string, error) {
 	s.listed++
+	time.Sleep(s.pageTakes)
 	if s.listed == s.hangs {
 		<-ctx.Done()
 		return nil, "", ctx.Err()

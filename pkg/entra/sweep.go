@@ -1,7 +1,6 @@
 package entra
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -19,8 +18,17 @@ type Sweeper struct {
 	Store  SweepStore
 	Entra  *Client
 	Window time.Duration // how long before its expiry a token is due
+	// Jitter is the part of that by which a token may be taken sooner, different
+	// each time, so that connections which were provisioned together do not fall
+	// due together for ever. A quarter of half an hour is more than the five
+	// minutes between sweeps, which it has to be to part them; zero is none.
+	Jitter float64
 	Now    func() time.Time
 	Log    *slog.Logger
+	// Changed is told of each connection that has come to need a person, and of
+	// each that has recovered from that, once it is stored; see
+	// [Connection.Status] for which. It may be nil, and is called concurrently.
+	Changed func(context.Context, Connection)
 }
 
 // SweepRequest narrows or widens a sweep. The zero value is a scheduled sweep
@@ -43,6 +51,9 @@ type SweepReport struct {
 	// Incomplete is set when the listing broke off: what it had not reached by
 	// then was not looked at.
 	Incomplete bool `json:"incomplete,omitempty"`
+
+	Health Health            `json:"-"` // of all connections that were looked at
+	Apps   map[string]Health `json:"-"` // of each app's
 }
 
 // SweepFailure is one connection that could not be refreshed.
@@ -53,7 +64,9 @@ type SweepFailure struct {
 }
 
 const (
-	sweepWorkers = 32
+	// sweepWorkers keep the store's 50 writes a second in use for as long as a
+	// refresh takes little more than a second.
+	sweepWorkers = 64
 	appReaders   = 16
 	maxFailures  = 1000 // keeps the report below Lambda's 6 MB
 	// finishTime is what a refresh that is under way may need: one token request
@@ -61,57 +74,83 @@ const (
 	finishTime = requestTimeout + 5*time.Second
 )
 
-// Sweep looks at every connection, or the ones asked for, and refreshes what is
-// due, the nearest expiry first. It stops starting work in time to finish what
-// is under way before the context's deadline. An error means that it could not
-// do its work at all; one connection's trouble is in the report.
+// Sweep looks at every connection, or the ones asked for, and meanwhile
+// refreshes what is due, the nearest expiry of what it has seen first. It stops
+// starting work in time to finish what is under way before the context's
+// deadline. An error means that it could not do its work at all; one
+// connection's trouble is in the report.
 func (s *Sweeper) Sweep(ctx context.Context, req SweepRequest) (SweepReport, error) {
-	run := sweep{
+	run := &sweep{
 		Sweeper: s,
 		force:   req.Force,
-		apps:    make(map[string]*appOrError),
+		apps:    make(map[string]*sweptApp),
+		needs:   make(needs),
+		queue:   newQueue(s.Now(), sweepWorkers/2),
 		report:  SweepReport{Failures: []SweepFailure{}},
+	}
+	starting, cancel := before(ctx, finishTime, 4)
+	defer cancel()
+	// What still hangs at the end is given up, so that the report gets out.
+	finishing, cancel := before(ctx, time.Second, 20)
+	defer cancel()
+
+	var workers sync.WaitGroup
+	for range sweepWorkers {
+		workers.Go(func() { run.refreshDue(finishing, starting) })
 	}
 	look := run.all
 	if req.Only != nil {
 		look = func(ctx context.Context) error { return run.only(ctx, req.Only) }
 	}
-	looking, cancel := partOf(ctx, 2)
-	defer cancel()
-	if err := look(looking); err != nil {
+	err := look(starting)
+	run.needs = nil
+	run.queue.end()
+	workers.Wait()
+	if err != nil {
 		return SweepReport{}, err
 	}
-	run.refreshDue(ctx)
-	run.warnOfExpiry(ctx)
-	report := run.report
-	report.Due = report.Refreshed + report.Failed + report.Deferred
-	return report, nil
+	return run.finish(ctx), nil
 }
 
-// sweep is the state of one run.
+// before returns a context that ends some time before ctx does, or a part of the
+// time left before, whichever is the shorter time.
+func before(ctx context.Context, some, part time.Duration) (context.Context, context.CancelFunc) {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return context.WithCancel(ctx)
+	}
+	return context.WithDeadline(ctx, deadline.Add(-min(some, time.Until(deadline)/part)))
+}
+
+// sweep is the state of one run: one goroutine looks for what is due, several
+// refresh it.
 type sweep struct {
 	*Sweeper
 	force bool
-	apps  map[string]*appOrError
-	due   []Connection
+	apps  map[string]*sweptApp // for the goroutine that looks
+	needs needs                // as well
+	queue *queue
 
-	mu     sync.Mutex // guards report while connections are refreshed
+	mu     sync.Mutex // guards report, and each app's tally
 	report SweepReport
 }
 
-type appOrError struct {
-	app App
-	err error
+// sweptApp is an app as it was read for the sweep, or why it could not be, and
+// what became of its connections.
+type sweptApp struct {
+	app   App
+	err   error
+	tally tally
 }
 
 func (s *sweep) all(ctx context.Context) error {
 	for cursor := ""; ; {
 		page, next, err := s.Store.Connections(ctx, "", PageLimit, cursor)
 		if err != nil {
-			if s.report.Checked == 0 {
+			if cursor == "" {
 				return err
 			}
-			s.Log.ErrorContext(ctx, "listing broke off", "code", storeCode(err), "checked", s.report.Checked)
+			s.Log.ErrorContext(ctx, "listing broke off", "code", storeCode(err), "error", err.Error())
 			s.report.Incomplete = true
 			return nil
 		}
@@ -140,9 +179,9 @@ func (s *sweep) only(ctx context.Context, refs []ConnectionRef) error {
 			found = append(found, c)
 			continue
 		case errors.Is(err, ErrNotFound):
-			s.fail(ref, CodeNotFound, NeedsPerson)
+			s.fail(new(tally), SweepFailure{ref.String(), CodeNotFound, NeedsPerson}, Refused.String())
 		default:
-			s.fail(ref, storeCode(err), Retrying)
+			s.fail(new(tally), SweepFailure{ref.String(), storeCode(err), Retrying}, failedInStore)
 			broken = err
 		}
 		s.report.Checked++
@@ -161,15 +200,17 @@ func (s *sweep) pick(ctx context.Context, page []Connection) {
 	now := s.Now()
 	for _, c := range page {
 		s.report.Checked++
-		app := s.apps[c.App].app
+		app := s.apps[c.App]
+		due := c.due(app.app, s.Window, s.Jitter, now)
+		waiting := c.waiting(app.app, now) || due && spent(c.WholeAt, now)
 		switch {
-		case s.force:
-			s.due = append(s.due, c)
-		case c.waiting(app, now), c.due(app, s.Window, now) && spent(c.WholeAt, now):
+		case s.force, due && !waiting:
+			s.queue.put(dueConnection{Connection: c, app: app, need: s.needs.of(app.app, c.TenantID)})
+			continue
+		case waiting:
 			s.report.Waiting++
-		case c.due(app, s.Window, now):
-			s.due = append(s.due, c)
 		}
+		s.saw(app, c, c)
 	}
 }
 
@@ -183,52 +224,12 @@ func (s *sweep) readApps(ctx context.Context, page []Connection) {
 		if s.apps[c.App] != nil {
 			continue
 		}
-		read := new(appOrError)
+		read := new(sweptApp)
 		s.apps[c.App] = read
 		group.Go(func() error {
 			read.app, read.err = s.Store.App(ctx, c.App)
-			return nil
-		})
-	}
-	group.Wait()
-}
-
-// partOf returns a context that ends when a part of the time left has gone by,
-// so that a listing that hangs leaves time to refresh what it has shown.
-func partOf(ctx context.Context, parts time.Duration) (context.Context, context.CancelFunc) {
-	deadline, ok := ctx.Deadline()
-	if !ok {
-		return context.WithCancel(ctx)
-	}
-	return context.WithTimeout(ctx, time.Until(deadline)/parts)
-}
-
-// refreshDue refreshes what is due, several at a time. A connection whose last
-// refresh failed comes after the healthy ones, so that many that hang cannot
-// use up the time of those that would work; of these the one that has waited
-// longest comes first.
-func (s *sweep) refreshDue(ctx context.Context) {
-	slices.SortFunc(s.due, func(a, b Connection) int {
-		return cmp.Or(triedAt(a).Compare(triedAt(b)), a.ExpiresAt.Compare(b.ExpiresAt))
-	})
-	inTime := func() bool { return true }
-	if deadline, ok := ctx.Deadline(); ok {
-		left := time.Until(deadline)
-		lastStart := deadline.Add(-min(finishTime, left/4))
-		inTime = func() bool { return time.Now().Before(lastStart) }
-		// What still hangs at the end is given up, so that the report gets out.
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithDeadline(ctx, deadline.Add(-min(time.Second, left/20)))
-		defer cancel()
-	}
-	var group errgroup.Group
-	group.SetLimit(sweepWorkers)
-	for _, c := range s.due {
-		group.Go(func() error {
-			if inTime() {
-				s.refresh(ctx, c)
-			} else {
-				s.count(&s.report.Deferred)
+			if read.err != nil && !errors.Is(read.err, ErrNotFound) {
+				s.Log.ErrorContext(ctx, "app not read", "app", c.App, "code", storeCode(read.err), "error", read.err.Error())
 			}
 			return nil
 		})
@@ -236,37 +237,41 @@ func (s *sweep) refreshDue(ctx context.Context) {
 	group.Wait()
 }
 
-// triedAt is when the connection was last tried in vain, zero for a healthy one.
-func triedAt(c Connection) time.Time {
-	if c.Failure == nil {
-		return time.Time{}
-	}
-	return c.Failure.At
-}
-
-// warnOfExpiry reports the credentials that are close to their end.
-func (s *sweep) warnOfExpiry(ctx context.Context) {
-	for _, name := range slices.Sorted(maps.Keys(s.apps)) {
-		if e, ok := s.apps[name].app.Expiring(s.Now()); ok {
-			s.Log.WarnContext(ctx, "credential expires", "app", e.App, "credential", e.Credential,
-				"expires_at", e.ExpiresAt, "within_days", e.WithinDays)
-			s.report.Expiring = append(s.report.Expiring, e)
+// refreshDue takes what is due from the queue, and starts nothing once starting
+// has ended.
+func (s *sweep) refreshDue(ctx, starting context.Context) {
+	for {
+		c, ok := s.queue.take()
+		if !ok {
+			return
 		}
+		if starting.Err() == nil {
+			s.refresh(ctx, c)
+		} else {
+			s.count(&s.report.Deferred)
+			s.saw(c.app, c.Connection, c.Connection)
+		}
+		s.queue.done(c)
 	}
 }
 
-func (s *sweep) refresh(ctx context.Context, c Connection) {
-	r := refresher{s.Store, s.Entra.Token, s.Now, s.Log}
-	app, err := s.apps[c.App].app, s.apps[c.App].err
+func (s *sweep) refresh(ctx context.Context, due dueConnection) {
+	app, before := due.app.app, due.Connection
+	r := refresher{
+		store: s.Store, now: s.Now, log: s.Log, changed: s.Changed,
+		ask: func(ctx context.Context, app App, tenantID string) (Token, error) {
+			return due.need.ask(ctx, s.Entra, app, tenantID)
+		},
+	}
+	after, err := before, due.app.err
 	switch {
-	case c.TenantID == "":
-		s.fail(c.ConnectionRef, CodeUnreadable, NeedsPerson)
-		return
+	case before.TenantID == "":
+		err = &Error{Class: Refused, Code: CodeUnreadable}
 	case err == nil:
-		c, err = r.refresh(ctx, app, c)
+		after, err = r.refresh(ctx, app, before)
 	case errors.Is(err, ErrNotFound):
 		missing := &Error{Class: Refused, Code: CodeAppMissing}
-		c, err = r.fail(ctx, app, c, missing), missing
+		after, err = r.fail(ctx, app, before, missing), missing
 	}
 
 	var refused *Error
@@ -274,14 +279,15 @@ func (s *sweep) refresh(ctx context.Context, c Connection) {
 	case err == nil:
 		s.count(&s.report.Refreshed)
 	case errors.As(err, &refused):
-		s.fail(c.ConnectionRef, refused.Code, c.Status())
+		s.fail(&due.app.tally, SweepFailure{before.String(), refused.Code, after.Status()}, refused.Class.String())
 	case errors.Is(err, ErrNotFound):
-		// Deleted since it was listed: nobody's trouble.
+		return // deleted since it was listed: nobody's trouble
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		s.count(&s.report.Deferred)
 	default:
-		s.fail(c.ConnectionRef, storeCode(err), Retrying)
+		s.fail(&due.app.tally, SweepFailure{before.String(), storeCode(err), Retrying}, failedInStore)
 	}
+	s.saw(due.app, before, after)
 }
 
 func (s *sweep) count(n *int) {
@@ -290,11 +296,40 @@ func (s *sweep) count(n *int) {
 	*n++
 }
 
-func (s *sweep) fail(ref ConnectionRef, code string, status Status) {
+func (s *sweep) fail(of *tally, f SweepFailure, class string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	of.fail(class)
 	s.report.Failed++
 	if len(s.report.Failures) < maxFailures {
-		s.report.Failures = append(s.report.Failures, SweepFailure{ref.String(), code, status})
+		s.report.Failures = append(s.report.Failures, f)
 	}
+}
+
+// saw takes a connection, as it was and as it is when the sweep leaves it, into
+// its app's tally.
+func (s *sweep) saw(app *sweptApp, before, after Connection) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	app.tally.see(before, after)
+}
+
+// finish sums up, and reports the credentials that are close to their end.
+func (s *sweep) finish(ctx context.Context) SweepReport {
+	report, now := s.report, s.Now()
+	report.Due = report.Refreshed + report.Failed + report.Deferred
+	report.Apps = make(map[string]Health)
+	var all tally
+	for _, name := range slices.Sorted(maps.Keys(s.apps)) {
+		app := s.apps[name]
+		report.Apps[name] = app.tally.health(now)
+		all.add(app.tally)
+		if e, ok := app.app.Expiring(now); ok {
+			s.Log.WarnContext(ctx, "credential expires", "app", e.App, "credential", e.Credential,
+				"expires_at", e.ExpiresAt, "within_days", e.WithinDays)
+			report.Expiring = append(report.Expiring, e)
+		}
+	}
+	report.Health = all.health(now)
+	return report
 }

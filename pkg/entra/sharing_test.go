@@ -1,0 +1,198 @@
+package entra_test
+
+import (
+	"fmt"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"entra-connector/internal/secretstore/secretstoretest"
+	"entra-connector/pkg/entra"
+	"entra-connector/pkg/entra/entratest"
+)
+
+// asked counts the token requests since the last time, by tenant.
+func (w *world) asked() map[string]int {
+	n := make(map[string]int)
+	for _, r := range w.entra.Requests() {
+		n[r.Tenant]++
+	}
+	w.entra.ResetRequests()
+	return n
+}
+
+// Connections of the same credential, tenant and scope need one token request,
+// also across apps; what differs in one of these asks for itself.
+func TestOneRequestForOneNeed(t *testing.T) {
+	w := newWorld(t)
+	w.entra.SetSecrets(clientID, entratest.Secret{Value: canary}, entratest.Secret{Value: "n3w-secret"})
+	second, other := w.app(), w.app()
+	second.Name, other.Name = "second", "other"
+	other.Credential.ClientSecret = entra.NewSecret("n3w-secret")
+	for _, app := range []entra.App{w.app(), second, other} {
+		if _, _, err := w.provisioner.PutApp(t.Context(), app); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var refs []entra.ConnectionRef
+	for _, app := range []string{"default", "second", "other"} {
+		for _, name := range []string{"one", "two"} {
+			for _, tenant := range []string{tenantA, tenantB} {
+				r := entra.ProvisionRequest{App: app, Connection: name + tenant[:1], TenantID: tenant}
+				c, _, err := w.provisioner.Provision(t.Context(), r)
+				if err != nil {
+					t.Fatal(err)
+				}
+				refs = append(refs, c.ConnectionRef)
+			}
+		}
+	}
+	w.asked()
+	values := func() map[string]int {
+		n := make(map[string]int)
+		for _, ref := range refs {
+			value, _ := w.secrets.Value("entra/connections/" + ref.String())
+			n[value]++
+		}
+		return n
+	}
+
+	w.clock.advance(time.Hour)
+	checkReport(t, "all due", w.sweep(t), entra.SweepReport{Checked: 12, Due: 12, Refreshed: 12})
+	// Of default and second together one, of other another.
+	if got := w.asked(); got[tenantA] != 2 || got[tenantB] != 2 {
+		t.Errorf("asked %v, want twice for each tenant", got)
+	}
+	if n := len(values()); n != 4 {
+		t.Errorf("%d different values are stored, want 4", n)
+	}
+	for _, ref := range refs {
+		if c := w.connection(t, ref); !c.RefreshedAt.Equal(w.clock.Now()) {
+			t.Errorf("%s was not refreshed", ref)
+		}
+	}
+
+	w.clock.advance(time.Hour)
+	w.sweep(t)
+	if got := w.asked(); got[tenantA] != 2 || got[tenantB] != 2 {
+		t.Errorf("the next time asked %v: nothing is kept between sweeps", got)
+	}
+
+	w.clock.advance(time.Hour)
+	w.entra.Fail(entratest.Fault{Tenant: tenantA, Response: entratest.Throttled("60")})
+	if report := w.sweep(t); report.Failed != 6 || report.Refreshed != 6 {
+		t.Errorf("with one tenant throttled: %+v", report)
+	}
+	if got := w.asked(); got[tenantA] != 2 {
+		t.Errorf("a tenant that throttles is asked %d times, want 2", got[tenantA])
+	}
+}
+
+// Connections that were provisioned together do not fall due together for ever,
+// and none is refreshed more often than its secret has room for versions.
+func TestJitter(t *testing.T) {
+	for _, lifetime := range []int{3599, 1800} {
+		synctest.Test(t, func(t *testing.T) {
+			const many = 120
+			store := &shelf{pages: [][]entra.Connection{numberedFrom(0, many, entra.OK)}, keeps: new(sync.Mutex)}
+			slow := &slowEntra{lifetime: lifetime}
+			refreshes := 0
+			var perSweep []int
+			for range 3 * 24 * 12 { // three days
+				report, _, err := slow.sweepOf(t, store, 5*time.Minute)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if report.Refreshed > 0 {
+					perSweep = append(perSweep, report.Refreshed)
+				}
+				refreshes += report.Refreshed
+				time.Sleep(5 * time.Minute)
+			}
+			perDay := refreshes / many / 3
+			if perDay > 99 {
+				t.Errorf("lifetime %d: %d versions a day", lifetime, perDay)
+			}
+			if first, most := perSweep[0], maxOf(perSweep[len(perSweep)-12:]); first != many || lifetime == 3599 && most > many/3 {
+				t.Errorf("lifetime %d: %d due together at first, %d on the third day", lifetime, first, most)
+			}
+		})
+	}
+}
+
+func maxOf(n []int) (most int) {
+	for _, n := range n {
+		most = max(most, n)
+	}
+	return most
+}
+
+// Two sweeps at once, as when the schedule fires twice, do no more than ask
+// Entra twice.
+func TestTwoSweepsAtOnce(t *testing.T) {
+	w := newWorld(t)
+	a := w.provision(t, tenantA)
+	value, _ := w.secrets.Value(a.SecretName)
+	description, _ := w.secrets.Description(a.SecretName)
+	names := []string{a.SecretName}
+	for i := range 150 {
+		name := fmt.Sprintf("entra/connections/default/z%03d", i)
+		w.secrets.Put(name, value, description)
+		names = append(names, name)
+	}
+	w.clock.advance(time.Hour)
+	w.secrets.ResetCalls()
+	reports := make([]entra.SweepReport, 2)
+	var sweeps sync.WaitGroup
+	for i := range reports {
+		sweeps.Go(func() { reports[i], _ = w.sweeper.Sweep(t.Context(), entra.SweepRequest{}) })
+	}
+	sweeps.Wait()
+	for _, report := range reports {
+		// One may come so late that the other has done some of its work.
+		if report.Checked != len(names) || report.Refreshed != report.Due || report.Failed > 0 {
+			t.Errorf("report %+v", report)
+		}
+	}
+	if reports[0].Refreshed+reports[1].Refreshed < len(names) {
+		t.Errorf("refreshed %d and %d of %d", reports[0].Refreshed, reports[1].Refreshed, len(names))
+	}
+	stored := make(map[string]int)
+	for _, call := range w.secrets.Calls() {
+		if call.Op == "UpdateSecret" && call.Error == "" {
+			stored[call.Secret]++
+		}
+	}
+	for _, name := range names {
+		if stored[name] != 1 {
+			t.Errorf("%s was written %d times", name, stored[name])
+		}
+	}
+	checkReport(t, "afterwards", w.sweep(t), entra.SweepReport{Checked: len(names)})
+}
+
+// A thousand connections that are refused all at once keep nobody else from a
+// token, and each remembers why.
+func TestAThousandFailures(t *testing.T) {
+	w := newWorldWith(t, secretstoretest.Options{})
+	a, b := w.provision(t, tenantA), w.provision(t, tenantB)
+	value, _ := w.secrets.Value(a.SecretName)
+	description, _ := w.secrets.Description(a.SecretName)
+	for i := range 999 {
+		w.secrets.Put(fmt.Sprintf("entra/connections/default/a%03d", i), value, description)
+	}
+	w.clock.advance(time.Hour)
+	w.entra.Fail(entratest.Fault{Tenant: tenantA, Response: entratest.Refused(7000222)})
+	report := w.sweep(t)
+	if report.Checked != 1001 || report.Failed != 1000 || report.Refreshed != 1 || len(report.Failures) != 1000 || report.Health.NewlyRefused != 1000 {
+		t.Errorf("checked %d, failed %d, refreshed %d, newly refused %d", report.Checked, report.Failed, report.Refreshed, report.Health.NewlyRefused)
+	}
+	if c := w.connection(t, b.ConnectionRef); !c.RefreshedAt.Equal(w.clock.Now()) {
+		t.Error("the healthy one was not refreshed")
+	}
+	checkReport(t, "the next sweep leaves them alone", w.sweep(t), entra.SweepReport{Checked: 1001, Waiting: 1000})
+	if after, _ := w.secrets.Value(a.SecretName); after != value {
+		t.Error("the stored token did not stand")
+	}
+}
