@@ -11,6 +11,7 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
@@ -253,6 +254,16 @@ func (e *environment) exitFault() fault {
 		return fault{Type: "Runtime.ExitError", Message: "Runtime exited without providing a reason"}
 	}
 	return fault{Type: "Runtime.ExitError", Message: "Runtime exited with error: " + e.status.Error()}
+}
+
+// maxMemory is the most resident memory, in bytes, that the process has had. It is not that of getrusage, which on Linux
+// counts what the process that started it had at that time.
+func maxMemory(pid int) int64 {
+	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	_, peak, _ := strings.Cut(string(status), "\nVmHWM:")
+	var kB int64
+	_, _ = fmt.Sscanf(peak, "%d kB", &kB)
+	return kB << 10
 }
 
 // terminate ends the process as at the end of a Lambda environment's life.

@@ -70,6 +70,14 @@ func (c Config) memoryMB() int {
 type Result struct {
 	Payload       []byte
 	FunctionError string // "" where the function succeeded, else "Unhandled", and Payload describes the error
+	Report        Report
+}
+
+// Report is what the REPORT line of Lambda's log says of an invocation that the function answered.
+type Report struct {
+	Init          time.Duration // of a cold start, from the process's start until it asks for work; zero if it was warm
+	Duration      time.Duration // from when it got its work until its answer
+	MaxMemoryUsed int64         // bytes of memory that the process has had at the most since its start; zero where there is no /proc
 }
 
 // Function is one hosted function. Its methods may be called concurrently.
@@ -168,22 +176,26 @@ func (f *Function) run() {
 // invocation, or nil if that has to start cold.
 func (f *Function) serve(env *environment, inv *invocation) *environment {
 	warm := env != nil && !env.gone()
+	var report Report
 	if !warm {
 		if env != nil {
 			env.kill()
 		}
 		var why *fault
+		start := time.Now()
 		if env, why = f.coldStart(); why != nil {
 			inv.answer <- f.report(inv, *why)
 		}
 		if env == nil {
 			return nil
 		}
+		report.Init = time.Since(start)
 	}
 
 	timeout := time.NewTimer(f.cfg.timeout())
 	defer timeout.Stop()
-	inv.deadline = time.Now().Add(f.cfg.timeout())
+	start := time.Now()
+	inv.deadline = start.Add(f.cfg.timeout())
 	select {
 	case env.work <- inv:
 	case <-env.exited:
@@ -199,6 +211,8 @@ func (f *Function) serve(env *environment, inv *invocation) *environment {
 
 	select {
 	case result := <-env.results:
+		report.Duration, report.MaxMemoryUsed = time.Since(start), maxMemory(env.cmd.Process.Pid)
+		result.Report = report
 		env.output.sync()
 		inv.answer <- result
 	case <-env.exited:

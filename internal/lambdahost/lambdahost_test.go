@@ -219,6 +219,25 @@ func TestStaysWarmBetweenInvocations(t *testing.T) {
 	}
 }
 
+func TestReport(t *testing.T) {
+	f := host(t, "worker", nil)
+	cold := send(t, f, order{Do: "count"}).Report
+	if cold.Init <= 0 || cold.Duration <= 0 {
+		t.Errorf("of a cold start the report says %+v", cold)
+	}
+	const size = 6 << 20
+	warm := send(t, f, order{Do: "big", Size: size - 1024}).Report
+	if warm.Init != 0 || warm.Duration <= 0 {
+		t.Errorf("of a warm start the report says %+v", warm)
+	}
+	if grown := warm.MaxMemoryUsed - cold.MaxMemoryUsed; runtime.GOOS == "linux" && (cold.MaxMemoryUsed <= 0 || grown < size/2) {
+		t.Errorf("with a reply of %d bytes the memory used grew by %d from %d", size, grown, cold.MaxMemoryUsed)
+	}
+	if small := send(t, f, order{Do: "count"}).Report; small.MaxMemoryUsed < warm.MaxMemoryUsed {
+		t.Errorf("the most memory used fell from %d to %d", warm.MaxMemoryUsed, small.MaxMemoryUsed)
+	}
+}
+
 func TestStartsOnlyWhenInvoked(t *testing.T) {
 	log := watch("")
 	f := host(t, "exits at once", func(c *Config) { c.Log = log })
