@@ -14,7 +14,7 @@ export CGO_ENABLED := 0
 GO_BUILD := go build -buildvcs=false -trimpath -tags lambda.norpc -ldflags "-s -w"
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo local test check e2e clean build-ProvisionFunction build-RefreshFunction
+.PHONY: help build demo local test check e2e bench clean build-ProvisionFunction build-RefreshFunction
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -53,6 +53,11 @@ check: ## find what is wrong without running it; changes nothing
 
 e2e: ## prove what needs more than Go: moto, the SAM template and its builds and, with a Docker engine, sam local
 	scripts/e2e.sh
+
+bench: build ## measure against the targets, and beside the same in Python; ten minutes; writes docs/performance.md
+	$(GO_BUILD) -o build/bench/bare ./internal/bench/bare
+	go build -buildvcs=false -o build/bench/bench ./internal/bench
+	build/bench/bench
 
 clean: ## remove what was built and installed here; the data of make local stays
 	rm -rf build .aws-sam .venv
