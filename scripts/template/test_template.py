@@ -1,0 +1,194 @@
+"""What is deployed: functions, routes, schedule, logs, outputs."""
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+from cfnlint.api import lint_file
+
+from stack import ROOT, TEMPLATE, Stack, source
+
+VARIABLES = {
+    "SECRET_PREFIX": "entra",
+    "REFRESH_WINDOW": "30m",
+    "WRITES_PER_SECOND": "45",
+    "AZURE_AUTHORITY_HOST": "",
+    "LOG_LEVEL": "INFO",
+    "KMS_KEY_ID": "",
+    "RECOVERY_WINDOW_DAYS": 30,
+    "EVENT_BUS": "default",
+    "AWS_ENDPOINT_URL_SECRETS_MANAGER": "",
+    "AWS_ENDPOINT_URL_EVENTBRIDGE": "",
+}
+
+
+def test_cfn_lint():
+    assert lint_file(TEMPLATE) == []
+
+
+def test_checkov():
+    command = [sys.executable, "-m", "checkov.main", "-f", TEMPLATE, "--framework", "cloudformation"]
+    scan = subprocess.run([*command, "--skip-download", "--compact", "-o", "json"], capture_output=True, text=True)
+    results = json.loads(scan.stdout)["results"]
+    failed = [f"{check['check_id']} {check['resource']}: {check['check_name']}" for check in results["failed_checks"]]
+    assert scan.returncode == 0 and not failed, failed
+    for check in results["skipped_checks"]:
+        assert len(check["check_result"]["suppress_comment"]) > 20, (check["check_id"], "is skipped without a reason")
+
+
+@pytest.mark.parametrize("function", ["ProvisionFunction", "RefreshFunction"])
+class TestFunctions:
+    def test_every_variable_is_set(self, function):
+        assert Stack().resources[function]["Properties"]["Environment"]["Variables"] == VARIABLES
+
+    def test_parameters_reach_the_variables(self, function):
+        key = "arn:aws:kms:eu-west-1:123456789012:key/0"
+        stack = Stack(
+            SecretPrefix="team/a",
+            RefreshWindow="45m",
+            WritesPerSecond="20",
+            LogLevel="WARN",
+            KmsKeyArn=key,
+            RecoveryWindowDays=7,
+        )
+        assert stack.resources[function]["Properties"]["Environment"]["Variables"] == VARIABLES | {
+            "SECRET_PREFIX": "team/a",
+            "REFRESH_WINDOW": "45m",
+            "WRITES_PER_SECOND": "20",
+            "LOG_LEVEL": "WARN",
+            "KMS_KEY_ID": key,
+            "RECOVERY_WINDOW_DAYS": 7,
+        }
+
+    def test_logs_as_json_to_a_group_of_its_own(self, function):
+        stack = Stack(LogRetentionDays=90)
+        logging = stack.resources[function]["Properties"]["LoggingConfig"]
+        group = function.replace("Function", "LogGroup")
+        # A level above INFO would drop the metrics, which are lines of the log.
+        assert logging == {"LogGroup": f"<{group}>", "LogFormat": "JSON", "ApplicationLogLevel": "DEBUG"}
+        assert stack.resources[group]["Properties"]["RetentionInDays"] == 90
+
+    def test_has_a_role_of_its_own(self, function):
+        assert Stack().resources[function]["Properties"]["Role"] == f"<{function.replace('Function', 'Role')}.Arn>"
+
+    def test_reserves_concurrency_only_when_asked(self, function):
+        assert "ReservedConcurrentExecutions" not in Stack().resources[function]["Properties"]
+        assert Stack(ReservedConcurrency=5).resources[function]["Properties"]["ReservedConcurrentExecutions"] == 5
+
+
+def test_every_route_that_is_served_is_there_and_asks_for_a_signature():
+    served = re.findall(r'"([A-Z]+ /[^"]*)":', (ROOT / "functions/provision/api.go").read_text())
+    assert len(served) == 9
+    body = Stack().the("AWS::ApiGatewayV2::Api")["Body"]
+    routes = {}
+    for path, methods in body["paths"].items():
+        for method, route in methods.items():
+            routes[f"{method.upper()} {path}" if path.startswith("/") else path] = route
+    assert routes.keys() == {*served, "$default"}
+    for name, route in routes.items():
+        assert route["security"] == [{"AWS_IAM": []}], name
+        assert "<ProvisionFunction.Arn>" in route["x-amazon-apigateway-integration"]["uri"], name
+        assert route["x-amazon-apigateway-integration"]["payloadFormatVersion"] == "2.0", name
+    assert body["components"]["securitySchemes"]["AWS_IAM"]["x-amazon-apigateway-authtype"] == "awsSigv4"
+
+
+def test_the_api_is_throttled():
+    settings = Stack().the("AWS::ApiGatewayV2::Stage")["DefaultRouteSettings"]
+    assert 0 < settings["ThrottlingRateLimit"] <= settings["ThrottlingBurstLimit"] <= 100
+
+
+def test_the_api_logs_who_did_what_and_nothing_secret():
+    stack = Stack()
+    settings = stack.the("AWS::ApiGatewayV2::Stage")["AccessLogSettings"]
+    assert settings["DestinationArn"] == "<ApiLogGroup.Arn>"
+    assert stack.resources["ApiLogGroup"]["Properties"]["RetentionInDays"] == 30
+    # No $context.path, which a caller may have put a secret in, and nothing of headers, query and body.
+    assert json.loads(settings["Format"]) == {
+        "requestId": "$context.requestId",
+        "time": "$context.requestTime",
+        "caller": "$context.identity.userArn",
+        "sourceIp": "$context.identity.sourceIp",
+        "routeKey": "$context.routeKey",
+        "status": "$context.status",
+        "latency": "$context.responseLatency",
+        "integrationStatus": "$context.integrationStatus",
+    }
+
+
+def test_the_schedule_sweeps_everything_and_leaves_retries_to_the_next_tick():
+    schedule = Stack(Schedule="rate(10 minutes)").the("AWS::Scheduler::Schedule")
+    assert schedule["ScheduleExpression"] == "rate(10 minutes)"
+    assert "Name" not in schedule, "the name that SAM makes up is the same in every stack"
+    assert schedule.get("State", "ENABLED") == "ENABLED"
+    target = {"Arn": "<RefreshFunction.Arn>", "RoleArn": "<ScheduleRole.Arn>", "Input": "{}"}
+    assert schedule["Target"] == target | {"RetryPolicy": {"MaximumRetryAttempts": 0}}
+
+
+def test_a_failed_sweep_is_not_retried_but_kept():
+    stack = Stack()
+    config = stack.the("AWS::Lambda::EventInvokeConfig")
+    assert config["FunctionName"] == "<RefreshFunction>"
+    assert config["MaximumRetryAttempts"] == 0
+    assert config["DestinationConfig"] == {"OnFailure": {"Destination": "<FailedSweeps.Arn>"}}
+    assert stack.the("AWS::SQS::Queue") == {"SqsManagedSseEnabled": True, "MessageRetentionPeriod": 1209600}
+
+
+def test_outputs_resolve():
+    assert {name: output["Value"] for name, output in Stack(SecretPrefix="x").outputs.items()} == {
+        "ApiUrl": "<Api.ApiEndpoint>",
+        "OperatorPolicyArn": "<OperatorPolicy>",
+        "IntegrationPolicyArn": "<IntegrationPolicy>",
+        "DashboardName": "<Dashboard>",
+        "ProvisionFunctionName": "<ProvisionFunction>",
+        "RefreshFunctionName": "<RefreshFunction>",
+        "FailedSweepsQueueUrl": "<FailedSweeps>",
+        "ConnectionSecretName": "x/connections/{app}/{connection}",
+        "ConnectionSecretArn": "arn:aws:secretsmanager:eu-west-1:123456789012:secret:x/connections/{app}/*",
+        "ProvisionSubject": "<ProvisionRole.Arn>",
+        "RefreshSubject": "<RefreshRole.Arn>",
+    }
+
+
+def allows(parameter, value):
+    p = source()["Parameters"][parameter]
+    if "AllowedValues" in p:
+        return value in p["AllowedValues"]
+    if p["Type"] == "Number":
+        return p["MinValue"] <= value <= p["MaxValue"]
+    return re.search(p["AllowedPattern"], str(value)) is not None
+
+
+@pytest.mark.parametrize("parameter", source()["Parameters"])
+def test_parameters_are_described_and_allow_their_default(parameter):
+    p = source()["Parameters"][parameter]
+    assert p["Description"].endswith(".")
+    assert allows(parameter, p["Default"])
+
+
+@pytest.mark.parametrize(
+    "parameter, good, bad",
+    [
+        ("SecretPrefix", "team/entra", "/entra"),
+        ("SecretPrefix", "entra", "entra/*"),
+        ("RefreshWindow", "1h15m", "0m"),
+        ("Schedule", "rate(1 minute)", "rate(5 minute)"),
+        ("Schedule", "cron(0/5 * * * ? *)", "5 minutes"),
+        ("SilenceMinutes", 180, 1441),
+        (
+            "KmsKeyArn",
+            "arn:aws:kms:eu-west-1:123456789012:key/1234abcd-12ab",
+            "arn:aws:kms:eu-west-1:123456789012:alias/secrets",
+        ),
+        ("KmsKeyArn", "arn:aws-cn:kms:cn-north-1:123456789012:key/mrk-1234", "*"),
+        ("AlarmTopicArn", "arn:aws:sns:eu-west-1:123456789012:alarms", "alarms"),
+        ("AlarmEmail", "someone@contoso.example", "someone"),
+        ("RecoveryWindowDays", 7, 6),
+        ("IntegrationApp", "graph-1.prod", "*"),
+        ("FederationAudience", "api://AzureADTokenExchange", "a b"),
+    ],
+)
+def test_parameters_allow_what_works_and_nothing_else(parameter, good, bad):
+    assert allows(parameter, good)
+    assert not allows(parameter, bad)
