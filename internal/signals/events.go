@@ -1,0 +1,207 @@
+package signals
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
+	"github.com/aws/aws-sdk-go-v2/service/eventbridge/types"
+	"github.com/aws/smithy-go"
+
+	"entra-connector/pkg/entra"
+)
+
+// Source of all events, and their detail-types.
+const (
+	Source    = "entra-connector"
+	Refused   = "entra.connection.refused"
+	Recovered = "entra.connection.recovered"
+)
+
+const (
+	// batchSize is the most that PutEvents takes. Ten of these events are far
+	// below what it takes in bytes: an entry is of a few KB, all of its parts
+	// being bounded.
+	batchSize = 10
+	// sendTime bounds one call, the SDK's retries included.
+	sendTime = 5 * time.Second
+	// maxFailures in a row are enough: EventBridge being out of order must not
+	// cost a sweep of many refusals its time.
+	maxFailures = 3
+)
+
+// Detail is what an event says of a connection. Code and what follows it are
+// there for one that was refused.
+type Detail struct {
+	App           string       `json:"app"`
+	Connection    string       `json:"connection"`
+	TenantID      string       `json:"tenant_id"`
+	Status        entra.Status `json:"status"`
+	At            time.Time    `json:"at,omitzero"` // of the refusal, or of the refresh that ended it
+	SecretName    string       `json:"secret_name"`
+	Code          string       `json:"code,omitempty"`
+	Title         string       `json:"title,omitempty"`
+	Action        string       `json:"action,omitempty"`
+	ConsentURL    string       `json:"consent_url,omitempty"`
+	TraceID       string       `json:"trace_id,omitempty"`
+	CorrelationID string       `json:"correlation_id,omitempty"`
+}
+
+// Events publishes changes of connections' status on an EventBridge bus. A nil
+// *Events publishes nothing. It is safe for concurrent use.
+//
+// An event may come twice. Where EventBridge fails it does not come: the log
+// tells, and the connection's status still says what the event would have said.
+type Events struct {
+	client *eventbridge.Client
+	bus    string
+	log    *slog.Logger
+
+	mu       sync.Mutex
+	batch    []types.PutEventsRequestEntry
+	failures int // calls in a row
+	lost     int // events since the last Flush
+	code     string
+}
+
+// NewEvents returns an Events for a bus, by name or ARN.
+func NewEvents(client *eventbridge.Client, bus string, log *slog.Logger) *Events {
+	return &Events{client: client, bus: bus, log: log}
+}
+
+// Changed takes the event of a connection whose status has changed. Events go
+// out in batches, from the caller that fills one, so that what waits stays
+// small; the rest goes with [Events.Flush].
+func (e *Events) Changed(ctx context.Context, c entra.Connection) {
+	if e == nil {
+		return
+	}
+	entry := e.entry(c)
+	e.mu.Lock()
+	e.batch = append(e.batch, entry)
+	var full []types.PutEventsRequestEntry
+	if len(e.batch) == batchSize {
+		full, e.batch = e.batch, nil
+	}
+	e.mu.Unlock()
+	e.publish(ctx, full)
+}
+
+// Flush publishes what is left, within half of the context's time, and logs how
+// many events were lost since the last Flush. It is called at the end of each
+// invocation: until the next one, nothing runs.
+func (e *Events) Flush(ctx context.Context) {
+	if e == nil {
+		return
+	}
+	e.mu.Lock()
+	rest := e.batch
+	e.batch = nil
+	e.mu.Unlock()
+	limited, cancel := ctx, context.CancelFunc(func() {})
+	if deadline, ok := ctx.Deadline(); ok {
+		limited, cancel = context.WithTimeout(ctx, time.Until(deadline)/2)
+	}
+	defer cancel()
+	e.publish(limited, rest)
+
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.lost > 0 {
+		e.log.ErrorContext(ctx, "events not published", "events", e.lost, "code", e.code)
+	}
+	e.failures, e.lost, e.code = 0, 0, ""
+}
+
+func (e *Events) entry(c entra.Connection) types.PutEventsRequestEntry {
+	kind, at := Recovered, c.RefreshedAt
+	d := Detail{App: c.App, Connection: c.Name, TenantID: c.TenantID, Status: c.Status(), SecretName: c.SecretName}
+	if c.Status() == entra.NeedsPerson {
+		f := c.Failure
+		explained := entra.Explain(f.Code)
+		kind, at = Refused, f.At
+		d.Code, d.Title, d.Action, d.ConsentURL = f.Code, explained.Title, explained.Action, f.ConsentURL
+		d.TraceID, d.CorrelationID = f.TraceID, f.CorrelationID
+	}
+	d.At = at.UTC().Truncate(time.Second)
+	detail, err := json.Marshal(d)
+	if err != nil {
+		panic(err) // strings and times only
+	}
+	entry := types.PutEventsRequestEntry{
+		EventBusName: &e.bus, Source: aws.String(Source), DetailType: aws.String(kind), Detail: aws.String(string(detail)),
+	}
+	if c.SecretARN != "" {
+		entry.Resources = []string{c.SecretARN}
+	}
+	return entry
+}
+
+// publish sends a batch. What EventBridge did not take of it goes once more; a
+// call that fails altogether has been repeated by the SDK.
+func (e *Events) publish(ctx context.Context, batch []types.PutEventsRequestEntry) {
+	if len(batch) == 0 || e.givenUp(len(batch)) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, sendTime)
+	defer cancel()
+	left, code, err := e.send(ctx, batch)
+	if err == nil && len(left) > 0 {
+		left, code, err = e.send(ctx, left)
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.failures++
+	if err == nil {
+		e.failures = 0
+	}
+	if len(left) > 0 {
+		e.lost, e.code = e.lost+len(left), code
+	}
+}
+
+// givenUp reports whether EventBridge is to be left alone for the rest of the
+// invocation, and counts n events as lost if it is.
+func (e *Events) givenUp(n int) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.failures < maxFailures {
+		return false
+	}
+	e.lost += n
+	return true
+}
+
+// send returns the entries that were not taken, with AWS's code for the last of
+// them or, where the call failed, for all. Nothing else is kept of an error: its
+// text names accounts and ARNs.
+func (e *Events) send(ctx context.Context, entries []types.PutEventsRequestEntry) (left []types.PutEventsRequestEntry, code string, err error) {
+	out, err := e.client.PutEvents(ctx, &eventbridge.PutEventsInput{Entries: entries})
+	if err != nil {
+		return entries, errorCode(err), err
+	}
+	for i, result := range out.Entries[:min(len(out.Entries), len(entries))] {
+		if result.ErrorCode != nil {
+			left, code = append(left, entries[i]), *result.ErrorCode
+		}
+	}
+	return left, code, nil
+}
+
+func errorCode(err error) string {
+	var api smithy.APIError
+	var network net.Error
+	switch {
+	case errors.As(err, &api):
+		return api.ErrorCode()
+	case errors.As(err, &network) && network.Timeout():
+		return entra.CodeTimeout // a context's deadline as well
+	}
+	return "unreachable"
+}

@@ -1,0 +1,99 @@
+// Package signals tells the world around the connector how it fares: with
+// metrics, which alarms watch, and with an event for each connection that comes
+// to need a person or recovers from that.
+package signals
+
+import (
+	"cmp"
+	"context"
+	"io"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/aws/aws-lambda-go/lambdacontext"
+
+	"entra-connector/pkg/entra"
+)
+
+// Namespace is the one of all metrics.
+const Namespace = "EntraConnector"
+
+// maxApps bounds how many apps have metrics of their own after a sweep, since
+// CloudWatch charges for each metric.
+const maxApps = 50
+
+// Metrics writes metrics to a function's log. They pass by the logger: alarms
+// depend on them, whatever the level.
+type Metrics struct {
+	// Out gets a line per Write, so that it may be shared with a logger.
+	Out      io.Writer
+	Function string // its name, a dimension of every metric
+	Now      func() time.Time
+}
+
+// Sweep writes what a sweep over everything has done and found. SweepsSucceeded,
+// whose absence is what tells of sweeps that stopped, is left out where the sweep
+// could not look at everything.
+func (m Metrics) Sweep(ctx context.Context, report entra.SweepReport, took time.Duration) {
+	health := report.Health
+	metrics := []metric{
+		{"Checked", count, report.Checked},
+		{"Due", count, report.Due},
+		{"Refreshed", count, report.Refreshed},
+		{"Failed", count, report.Failed},
+		{"Waiting", count, report.Waiting},
+		{"Deferred", count, report.Deferred},
+		{"Refused", count, health.Refused},
+		{"NewRefusals", count, health.NewlyRefused},
+		{"Recovered", count, health.Recovered},
+		{"ExpiringCredentials", count, len(report.Expiring)},
+		{"SweepDuration", milliseconds, took.Milliseconds()},
+	}
+	if !report.Incomplete {
+		metrics = append(metrics, metric{"SweepsSucceeded", count, 1})
+	}
+	if health.Healthy > 0 {
+		metrics = append(metrics, metric{"ShortestLife", seconds, int64(health.ShortestLife / time.Second)})
+	}
+	m.write(ctx, nil, metrics)
+	for _, class := range slices.Sorted(maps.Keys(health.FailedBy)) {
+		if n := health.FailedBy[class]; n > 0 {
+			m.write(ctx, []dimension{{"Class", class}}, []metric{{"Failed", count, n}})
+		}
+	}
+	for _, app := range worstApps(report.Apps) {
+		m.write(ctx, []dimension{{"App", app.name}}, []metric{{"Failed", count, app.failed}, {"Refused", count, app.refused}})
+	}
+}
+
+func (m Metrics) write(ctx context.Context, dimensions []dimension, metrics []metric) {
+	properties := make(map[string]any)
+	if lc, ok := lambdacontext.FromContext(ctx); ok {
+		properties["requestId"] = lc.AwsRequestID
+	}
+	_, _ = m.Out.Write(emf(m.Now(), properties, append([]dimension{{"FunctionName", m.Function}}, dimensions...), metrics))
+}
+
+type appTrouble struct {
+	name            string
+	refused, failed int
+}
+
+// worstApps returns the apps that are in trouble, at most maxApps of them.
+func worstApps(apps map[string]entra.Health) []appTrouble {
+	var worst []appTrouble
+	for name, health := range apps {
+		t := appTrouble{name: name, refused: health.Refused}
+		for _, n := range health.FailedBy {
+			t.failed += n
+		}
+		if t.refused > 0 || t.failed > 0 {
+			worst = append(worst, t)
+		}
+	}
+	slices.SortFunc(worst, func(a, b appTrouble) int {
+		return cmp.Or(cmp.Compare(b.refused, a.refused), cmp.Compare(b.failed, a.failed), cmp.Compare(a.name, b.name))
+	})
+	return worst[:min(maxApps, len(worst))]
+}
