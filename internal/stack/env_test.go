@@ -7,6 +7,7 @@ import (
 
 	"entra-connector/internal/awsidentity/ststest"
 	"entra-connector/internal/secretstore/secretstoretest"
+	"entra-connector/internal/signals/eventbridgetest"
 )
 
 // value is what a process with env sees: the last one.
@@ -23,13 +24,13 @@ func TestEnvForTheStandIn(t *testing.T) {
 	for _, name := range []string{"AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_CONFIG_FILE", "HOME", "HTTPS_PROXY"} {
 		t.Setenv(name, "the developer's own")
 	}
-	env := (&Stack{Secrets: new(secretstoretest.Server), STS: new(ststest.Server)}).env(Options{
+	env := (&Stack{Secrets: new(secretstoretest.Server), STS: new(ststest.Server), Events: new(eventbridgetest.Server)}).env(Options{
 		Secrets: secretstoretest.Options{Region: "eu-north-1"}, Env: []string{"AWS_ENDPOINT_URL_SECRETS_MANAGER=http://127.0.0.1:1"},
 	})
 	for name, want := range map[string]string{
 		"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local", "AWS_REGION": "eu-north-1", "AWS_PROFILE": "",
 		"AWS_CONFIG_FILE": "/dev/null", "AWS_SHARED_CREDENTIALS_FILE": "/dev/null", "AWS_EC2_METADATA_DISABLED": "true",
-		"HOME": "", "AWS_ENDPOINT_URL_SECRETS_MANAGER": "http://127.0.0.1:1",
+		"HOME": "", "EVENT_BUS": "default", "AWS_ENDPOINT_URL_SECRETS_MANAGER": "http://127.0.0.1:1",
 		"HTTPS_PROXY": "the developer's own", // Entra is not the stand-in
 	} {
 		if got := value(env, name); got != want {
@@ -50,6 +51,7 @@ func TestEnvForOtherServices(t *testing.T) {
 		"AZURE_AUTHORITY_HOST": "https://login.example", "AWS_ENDPOINT_URL_SECRETS_MANAGER": "https://secrets.example",
 		"AWS_PROFILE": "the developer's own", "HOME": "the developer's own", "https_proxy": "the developer's own",
 		"SSL_CERT_FILE": "the developer's own", "AWS_LAMBDA_FUNCTION_NAME": "", "GOFLAGS": "", "AWS_ACCESS_KEY_ID": "",
+		"EVENT_BUS": "", // nothing is published that nobody asked for
 	} {
 		if got := value(env, name); got != want {
 			t.Errorf("%s is %q, want %q", name, got, want)

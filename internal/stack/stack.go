@@ -1,5 +1,5 @@
 // Package stack runs the whole connector on one machine: both function binaries as Lambda would run them, the HTTP API in
-// front of one, and, unless the real services are named, a stand-in Entra and a stand-in Secrets Manager behind them.
+// front of one, and, unless the real services are named, stand-ins for Entra and for the services of AWS behind them.
 package stack
 
 import (
@@ -18,6 +18,7 @@ import (
 	"entra-connector/internal/awsidentity/ststest"
 	"entra-connector/internal/lambdahost"
 	"entra-connector/internal/secretstore/secretstoretest"
+	"entra-connector/internal/signals/eventbridgetest"
 	"entra-connector/pkg/entra/entratest"
 )
 
@@ -47,6 +48,7 @@ type Stack struct {
 	Entra              *entratest.Server       // nil where Options name another
 	Secrets            *secretstoretest.Server // nil where Options name another
 	STS                *ststest.Server         // nil where Options name another Secrets Manager: then AWS's own
+	Events             *eventbridgetest.Server // likewise, and then only with EVENT_BUS in Options.Env
 	Provision, Refresh *lambdahost.Function
 
 	Authority, SecretsEndpoint string // what the functions talk to
@@ -85,6 +87,10 @@ func Start(o Options) (_ *Stack, err error) {
 		if err := s.STS.Listen("127.0.0.1:0"); err != nil {
 			return nil, fmt.Errorf("starting the stand-in STS: %w", err)
 		}
+		s.Events = new(eventbridgetest.Server)
+		if err := s.Events.Listen("127.0.0.1:0"); err != nil {
+			return nil, fmt.Errorf("starting the stand-in EventBridge: %w", err)
+		}
 	}
 
 	env := s.env(o)
@@ -110,7 +116,8 @@ func (s *Stack) env(o Options) []string {
 	env := []string{"AZURE_AUTHORITY_HOST=" + s.Authority, "AWS_ENDPOINT_URL_SECRETS_MANAGER=" + s.SecretsEndpoint}
 	if s.Secrets != nil {
 		// The stand-in takes any credentials. The developer's own have no business there.
-		env = append(env, "AWS_ENDPOINT_URL_STS="+s.STS.URL(), "AWS_ACCESS_KEY_ID=local", "AWS_SECRET_ACCESS_KEY=local",
+		env = append(env, "AWS_ENDPOINT_URL_STS="+s.STS.URL(), "AWS_ENDPOINT_URL_EVENTBRIDGE="+s.Events.URL(), "EVENT_BUS=default",
+			"AWS_ACCESS_KEY_ID=local", "AWS_SECRET_ACCESS_KEY=local",
 			"AWS_CONFIG_FILE=/dev/null", "AWS_SHARED_CREDENTIALS_FILE=/dev/null", "AWS_EC2_METADATA_DISABLED=true")
 		if o.Secrets.Region != "" {
 			env = append(env, "AWS_REGION="+o.Secrets.Region)
@@ -165,6 +172,9 @@ func (s *Stack) Close() error {
 	}
 	if s.STS != nil {
 		errs = append(errs, s.STS.Close())
+	}
+	if s.Events != nil {
+		errs = append(errs, s.Events.Close())
 	}
 	return errors.Join(errs...)
 }

@@ -204,7 +204,7 @@ func TestOtherServices(t *testing.T) {
 	t.Setenv("AWS_ENDPOINT_URL_SECRETS_MANAGER", "http://127.0.0.1:1")
 
 	s := start(t, stack.Options{Authority: e.URL(), SecretsEndpoint: secrets.URL})
-	if s.Entra != nil || s.Secrets != nil {
+	if s.Entra != nil || s.Secrets != nil || s.Events != nil {
 		t.Error("a stand-in was started that nobody needs")
 	}
 	provision(t, s)
@@ -251,7 +251,7 @@ func TestClose(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	for _, url := range []string{s.Authority, s.SecretsEndpoint} {
+	for _, url := range []string{s.Authority, s.SecretsEndpoint, s.Events.URL()} {
 		if res, err := http.Get(url); err == nil {
 			_ = res.Body.Close()
 			t.Errorf("%s still answers", url)

@@ -91,9 +91,12 @@ func Start(t *testing.T, options stack.Options) *Connector {
 			t.Error(err)
 		}
 		out := c.Output()
+		for _, event := range c.Events.Events() {
+			out += event.Detail
+		}
 		for _, canary := range append(c.Entra.Tokens(), Secret, NewSecret, Expired, Wrong) {
 			if strings.Contains(out, canary) {
-				t.Errorf("%.12s… is in a log line or a reply", canary)
+				t.Errorf("%.12s… is in a log line, a reply or an event", canary)
 			}
 		}
 	})
@@ -109,7 +112,7 @@ func (c *Connector) Twin() *Connector {
 	twin.start(stack.Options{
 		Authority: c.Authority, SecretsEndpoint: c.SecretsEndpoint,
 		// To the stack this is AWS itself, for which it would take the developer's own.
-		Env: []string{"AWS_REGION=us-east-1", "AWS_ACCESS_KEY_ID=local", "AWS_SECRET_ACCESS_KEY=local", "AWS_PROFILE=",
+		Env: []string{"EVENT_BUS=default", "AWS_ENDPOINT_URL_EVENTBRIDGE=" + c.Events.URL(), "AWS_REGION=us-east-1", "AWS_ACCESS_KEY_ID=local", "AWS_SECRET_ACCESS_KEY=local", "AWS_PROFILE=",
 			"AWS_CONFIG_FILE=/dev/null", "AWS_SHARED_CREDENTIALS_FILE=/dev/null", "AWS_EC2_METADATA_DISABLED=true"},
 	})
 	c.t.Cleanup(func() { twin.Close() })
