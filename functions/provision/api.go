@@ -9,6 +9,7 @@ import (
 
 	"github.com/aws/aws-lambda-go/events"
 
+	"entra-connector/internal/signals"
 	"entra-connector/pkg/entra"
 )
 
@@ -19,12 +20,13 @@ const answerTime = 24 * time.Second
 // and paths follow HTTP without rules of our own.
 type api struct {
 	provisioner *entra.Provisioner
+	signals     *signals.Events
 	log         *slog.Logger
 	mux         *http.ServeMux
 }
 
-func newAPI(p *entra.Provisioner, log *slog.Logger) *api {
-	a := &api{provisioner: p, log: log, mux: http.NewServeMux()}
+func newAPI(p *entra.Provisioner, s *signals.Events, log *slog.Logger) *api {
+	a := &api{provisioner: p, signals: s, log: log, mux: http.NewServeMux()}
 	for pattern, e := range map[string]endpoint{
 		"POST /connections":                            a.provision,
 		"GET /connections":                             a.listConnections,
@@ -60,6 +62,7 @@ func (a *api) handle(ctx context.Context, event events.APIGatewayV2HTTPRequest) 
 			w = unrouted(w)
 		}
 	}
+	a.signals.Flush(work)
 	a.log.InfoContext(ctx, "request", "route", route, "status", w.status, "caller", caller(event),
 		"duration_ms", time.Since(start).Milliseconds())
 	if w.cause != nil && w.status >= http.StatusUnprocessableEntity {

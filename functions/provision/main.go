@@ -20,6 +20,6 @@ func main() {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	provisioner := &entra.Provisioner{Store: s.Store, Entra: s.Entra, Now: time.Now, Log: s.Log}
-	lambda.Start(newAPI(provisioner, s.Log).handle)
+	provisioner := &entra.Provisioner{Store: s.Store, Entra: s.Entra, Now: time.Now, Log: s.Log, Changed: s.Events.Changed}
+	lambda.Start(newAPI(provisioner, s.Events, s.Log).handle)
 }

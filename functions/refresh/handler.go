@@ -7,11 +7,14 @@ import (
 	"log/slog"
 	"time"
 
+	"entra-connector/internal/signals"
 	"entra-connector/pkg/entra"
 )
 
 type handler struct {
 	sweeper *entra.Sweeper
+	metrics signals.Metrics
+	events  *signals.Events
 	log     *slog.Logger
 }
 
@@ -33,14 +36,19 @@ func (h handler) handle(ctx context.Context, event json.RawMessage) (entra.Sweep
 	}
 	start := time.Now()
 	report, err := h.sweeper.Sweep(ctx, request)
+	defer h.events.Flush(ctx)
 	if err != nil {
 		h.log.ErrorContext(ctx, "sweep failed", "error", err.Error())
 		return entra.SweepReport{}, &SweepError{err}
 	}
+	took := time.Since(start)
+	if request.Only == nil { // of some connections, no metric would say anything
+		h.metrics.Sweep(ctx, report, took)
+	}
 	h.log.InfoContext(ctx, "sweep done",
 		"checked", report.Checked, "due", report.Due, "refreshed", report.Refreshed, "failed", report.Failed,
 		"waiting", report.Waiting, "deferred", report.Deferred, "incomplete", report.Incomplete,
-		"duration_ms", time.Since(start).Milliseconds())
+		"duration_ms", took.Milliseconds())
 	return report, nil
 }
 

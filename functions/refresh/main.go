@@ -21,7 +21,10 @@ func main() {
 		os.Exit(1)
 	}
 	h := handler{
-		sweeper: &entra.Sweeper{Store: s.Store, Entra: s.Entra, Window: s.Window, Jitter: 1. / 4, Now: time.Now, Log: s.Log},
+		sweeper: &entra.Sweeper{Store: s.Store, Entra: s.Entra, Window: s.Window, Jitter: 1. / 4, Now: time.Now, Log: s.Log,
+			Changed: s.Events.Changed},
+		metrics: s.Metrics,
+		events:  s.Events,
 		log:     s.Log,
 	}
 	lambda.Start(h.handle)

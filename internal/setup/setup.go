@@ -14,13 +14,16 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/aws/aws-lambda-go/lambdacontext"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 
 	"entra-connector/internal/awsidentity"
 	"entra-connector/internal/secretstore"
+	"entra-connector/internal/signals"
 	"entra-connector/pkg/entra"
 )
 
@@ -34,10 +37,12 @@ const (
 
 // Setup is what a function works with.
 type Setup struct {
-	Store  *secretstore.Store
-	Entra  *entra.Client
-	Window time.Duration
-	Log    *slog.Logger
+	Store   *secretstore.Store
+	Entra   *entra.Client
+	Window  time.Duration
+	Log     *slog.Logger
+	Metrics signals.Metrics
+	Events  *signals.Events // nil unless there is an EVENT_BUS
 }
 
 // New builds a Setup. Its error names every variable that is wrong.
@@ -54,23 +59,32 @@ func New(ctx context.Context, lookup func(string) (string, bool)) (*Setup, error
 		return nil, errors.New("the AWS configuration cannot be read; check the AWS_ variables")
 	}
 	vars.entra.Assertions = awsidentity.New(sts.NewFromConfig(aws), time.Now)
-	return &Setup{
-		Store:  secretstore.New(secretsmanager.NewFromConfig(aws), vars.store),
-		Entra:  entra.NewClient(vars.entra),
-		Window: vars.window,
-		Log:    newLogger(os.Stdout, vars.level),
-	}, nil
+	s := &Setup{
+		Store:   secretstore.New(secretsmanager.NewFromConfig(aws), vars.store),
+		Entra:   entra.NewClient(vars.entra),
+		Window:  vars.window,
+		Log:     newLogger(os.Stdout, vars.level),
+		Metrics: signals.Metrics{Out: os.Stdout, Function: lambdacontext.FunctionName, Now: time.Now},
+	}
+	if vars.bus != "" {
+		s.Events = signals.NewEvents(eventbridge.NewFromConfig(aws), vars.bus, s.Log)
+	}
+	return s, nil
 }
 
 type variables struct {
 	store  secretstore.Config
 	entra  entra.ClientConfig
 	window time.Duration
+	bus    string
 	level  slog.Level
 }
 
 // A prefix is one or more parts of a secret's name.
 var prefixPattern = regexp.MustCompile(`^[A-Za-z0-9_+=.@-]+(/[A-Za-z0-9_+=.@-]+)*$`)
+
+// A bus is named as PutEvents has it: by its name or its ARN.
+var busPattern = regexp.MustCompile(`^(arn:aws[\w-]*:events:[a-z]+-[a-z]+-[\w-]+:[0-9]{12}:event-bus/)?[/._A-Za-z0-9-]+$`)
 
 // read takes an empty variable for one that is not set, as the AWS SDK does:
 // SAM can only override variables that the template declares.
@@ -121,6 +135,13 @@ func read(lookup func(string) (string, bool)) (variables, error) {
 	get("AZURE_AUTHORITY_HOST", "", func(s string) (err error) {
 		v.entra.Authority, err = entra.ParseAuthority(s, insecure)
 		return err
+	})
+	get("EVENT_BUS", "", func(s string) error {
+		v.bus = s
+		if !busPattern.MatchString(s) || len(s) > 1600 {
+			return errors.New("must be the name or the ARN of an EventBridge bus")
+		}
+		return nil
 	})
 	get("LOG_LEVEL", "INFO", func(s string) error {
 		if v.level.UnmarshalText([]byte(s)) != nil {

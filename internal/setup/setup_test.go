@@ -33,6 +33,7 @@ func TestVariables(t *testing.T) {
 	authority := func(s string) func(*variables) {
 		return func(v *variables) { v.entra = entra.ClientConfig{Authority: s} }
 	}
+	bus := func(s string) func(*variables) { return func(v *variables) { v.bus = s } }
 	long := strings.Repeat("p", 200)
 	for _, tt := range []struct {
 		name, value string
@@ -64,6 +65,13 @@ func TestVariables(t *testing.T) {
 		{"AZURE_AUTHORITY_HOST", "http://login.example", nil},
 		{"ALLOW_INSECURE_AUTHORITY", "true", authority("")},
 		{"ALLOW_INSECURE_AUTHORITY", "perhaps", nil},
+		{"EVENT_BUS", "", bus("")},
+		{"EVENT_BUS", "default", bus("default")},
+		{"EVENT_BUS", "aws.partner/example.com/Bus_1-a", bus("aws.partner/example.com/Bus_1-a")},
+		{"EVENT_BUS", "arn:aws-cn:events:cn-north-1:123456789012:event-bus/mine", bus("arn:aws-cn:events:cn-north-1:123456789012:event-bus/mine")},
+		{"EVENT_BUS", "arn:aws:sns:eu-west-1:123456789012:topic", nil},
+		{"EVENT_BUS", "my bus", nil},
+		{"EVENT_BUS", strings.Repeat("b", 1601), nil},
 		{"LOG_LEVEL", "", level(slog.LevelInfo)},
 		{"LOG_LEVEL", "DEBUG", level(slog.LevelDebug)},
 		{"LOG_LEVEL", "warn", level(slog.LevelWarn)},
@@ -99,7 +107,7 @@ func TestInsecureAuthority(t *testing.T) {
 // Someone who got several variables wrong learns of all at once, and a value
 // that may be a secret in the wrong place is not quoted.
 func TestEveryWrongVariableIsNamed(t *testing.T) {
-	names := []string{"SECRET_PREFIX", "REFRESH_WINDOW", "WRITES_PER_SECOND", "ALLOW_INSECURE_AUTHORITY", "AZURE_AUTHORITY_HOST", "LOG_LEVEL"}
+	names := []string{"SECRET_PREFIX", "REFRESH_WINDOW", "WRITES_PER_SECOND", "ALLOW_INSECURE_AUTHORITY", "AZURE_AUTHORITY_HOST", "EVENT_BUS", "LOG_LEVEL"}
 	const value = "/c4nary secret"
 	_, err := New(t.Context(), func(name string) (string, bool) { return value, true })
 	if err == nil {
