@@ -32,12 +32,14 @@ type Options struct {
 	SecretsEndpoint string // of Secrets Manager, asked with the caller's own AWS_* variables; empty: the stand-in's
 	SecretsFile     string // where the stand-in keeps its data; empty: in memory
 
-	Env []string  // for both functions; wins over everything set here
-	Log io.Writer // both functions' output, a line per Write; discarded if nil
+	Env                      []string  // for both functions; wins over everything set here
+	ProvisionEnv, RefreshEnv []string  // for one of them; wins over Env
+	Log                      io.Writer // both functions' output, a line per Write; discarded if nil
 
-	// How the stand-ins behave. Tests set their clocks, lag and quotas.
+	// How the stand-ins behave. Tests set their clocks, lag, quotas and permissions.
 	Entra   entratest.Options
 	Secrets secretstoretest.Options
+	STS     ststest.Options // on the clock of Secrets, if it has none of its own
 
 	APITimeout   time.Duration // of the provision function; 29 s if zero, as in the template
 	SweepTimeout time.Duration // of the refresh function; 300 s if zero, as in the template
@@ -83,7 +85,10 @@ func Start(o Options) (_ *Stack, err error) {
 			return nil, fmt.Errorf("starting the stand-in Secrets Manager: %w", err)
 		}
 		s.SecretsEndpoint = s.Secrets.URL()
-		s.STS = ststest.New(ststest.Options{Now: o.Secrets.Now})
+		if o.STS.Now == nil {
+			o.STS.Now = o.Secrets.Now
+		}
+		s.STS = ststest.New(o.STS)
 		if err := s.STS.Listen("127.0.0.1:0"); err != nil {
 			return nil, fmt.Errorf("starting the stand-in STS: %w", err)
 		}
@@ -96,13 +101,13 @@ func Start(o Options) (_ *Stack, err error) {
 	env := s.env(o)
 	log := &sharedWriter{to: o.Log}
 	if s.Provision, err = lambdahost.Start(lambdahost.Config{
-		Name: "ProvisionFunction", Binary: o.Provision, Env: env, Log: log,
+		Name: "ProvisionFunction", Binary: o.Provision, Env: slices.Concat(env, o.ProvisionEnv), Log: log,
 		Timeout: cmp.Or(o.APITimeout, 29*time.Second), MemoryMB: memoryMB,
 	}); err != nil {
 		return nil, err
 	}
 	if s.Refresh, err = lambdahost.Start(lambdahost.Config{
-		Name: "RefreshFunction", Binary: o.Refresh, Env: env, Log: log,
+		Name: "RefreshFunction", Binary: o.Refresh, Env: slices.Concat(env, o.RefreshEnv), Log: log,
 		Timeout: cmp.Or(o.SweepTimeout, 300*time.Second), MemoryMB: memoryMB,
 	}); err != nil {
 		return nil, err

@@ -55,8 +55,8 @@ type result struct {
 	Expiration       time.Time // whole seconds, in UTC: what AWS writes, and the SDK reads, is RFC 3339
 }
 
-// credential is the scope in a Signature Version 4 header, of which only Region and service matter here.
-var credential = regexp.MustCompile(`^AWS4-HMAC-SHA256 Credential=[^/, ]+/\d{8}/([^/, ]+)/([^/, ]+)/aws4_request, ?SignedHeaders=[^, ]+, ?Signature=[0-9a-f]+$`)
+// credential is the scope in a Signature Version 4 header, of which only the access key ID, Region and service matter here.
+var credential = regexp.MustCompile(`^AWS4-HMAC-SHA256 Credential=([^/, ]+)/\d{8}/([^/, ]+)/([^/, ]+)/aws4_request, ?SignedHeaders=[^, ]+, ?Signature=[0-9a-f]+$`)
 
 // ServeHTTP answers one request.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -98,7 +98,8 @@ func (s *Server) answer(authorization string, form url.Values, formErr error) (r
 	if scope == nil {
 		return result{}, fail(http.StatusBadRequest, "IncompleteSignature", "Authorization header is not an AWS Signature Version 4 one.")
 	}
-	if scope[2] != "sts" {
+	accessKeyID, region, service := scope[1], scope[2], scope[3]
+	if service != "sts" {
 		return result{}, fail(http.StatusForbidden, "SignatureDoesNotMatch", "Credential should be scoped to correct service: 'sts'.")
 	}
 	if form.Get("Action") == action {
@@ -121,5 +122,9 @@ func (s *Server) answer(authorization string, form url.Values, formErr error) (r
 	if err != nil {
 		return result{}, err
 	}
-	return s.issueLocked(req, scope[1]), nil
+	if action := "sts:" + action; s.authorize != nil && !s.authorize(accessKeyID, action, req.audience) {
+		return result{}, fail(http.StatusForbidden, "AccessDenied", "User: arn:aws:sts::%s:assumed-role/%s/session is not authorized to perform: %s on resource: * because no identity-based policy allows the %[3]s action",
+			s.account, accessKeyID, action)
+	}
+	return s.issueLocked(req, region), nil
 }

@@ -6,9 +6,9 @@
 //	client := sts.New(sts.Options{BaseEndpoint: aws.String(s.URL()), …})
 //
 // The rules are those of the STS API reference and of the IAM User Guide, "Understanding token claims". Not copied are
-// signatures (an Authorization header is asked for, not verified), permissions, the end of the caller's session, tags,
-// ES384, and the issuer's OpenID configuration. Assumed, since no page says so: that there is an nbf; that several
-// audiences are a list in aud and a single one is a string; the messages.
+// signatures (an Authorization header is asked for, not verified), permissions beyond [Options].Authorize, the end of the
+// caller's session, tags, ES384, and the issuer's OpenID configuration. Assumed, since no page says so: that there is an
+// nbf; that several audiences are a list in aud and a single one is a string; the messages.
 package ststest
 
 import (
@@ -27,11 +27,16 @@ type Options struct {
 	Now     func() time.Time // the server's clock; nil is time.Now
 	Issuer  string           // the account's issuer; "" is one of AWS's form
 	Subject string           // ARN of the caller's role; "" is arn:aws:iam::123456789012:role/entra-connector
+
+	// Authorize, if set, decides who may do what: whether the caller with this access key ID may take an action, which is
+	// always "sts:GetWebIdentityToken", for the audiences that it asks for. It is called with the Server locked.
+	Authorize func(accessKeyID, action string, audience []string) bool
 }
 
 // Server is the stand-in. It is an [http.Handler], and safe for concurrent use.
 type Server struct {
 	now             func() time.Time
+	authorize       func(accessKeyID, action string, audience []string) bool
 	issuer, subject string
 	account         string
 
@@ -50,7 +55,7 @@ type TB interface {
 
 // New returns a server that does not listen yet. It panics if the subject is not an IAM ARN.
 func New(o Options) *Server {
-	s := &Server{now: o.Now, issuer: o.Issuer, subject: o.Subject}
+	s := &Server{now: o.Now, authorize: o.Authorize, issuer: o.Issuer, subject: o.Subject}
 	if s.now == nil {
 		s.now = time.Now
 	}

@@ -231,6 +231,23 @@ func TestFail(t *testing.T) {
 }
 
 // The SDK does not look at whose fault an error is, others may.
+func TestAuthorize(t *testing.T) {
+	var asked []string
+	s := ststest.Start(t, ststest.Options{Authorize: func(accessKeyID, action string, audience []string) bool {
+		asked = append([]string{accessKeyID, action}, audience...)
+		return slices.Equal(audience, []string{exchange})
+	}})
+	client := newClient(s.URL(), 1)
+	if _, err := client.GetWebIdentityToken(t.Context(), input()); err != nil {
+		t.Error(err)
+	}
+	_, err := client.GetWebIdentityToken(t.Context(), input(func(in *sts.GetWebIdentityTokenInput) { in.Audience = []string{exchange, "another"} }))
+	wantError(t, err, "AccessDenied", http.StatusForbidden)
+	if want := []string{"AKIDEXAMPLE", "sts:GetWebIdentityToken", exchange, "another"}; !slices.Equal(asked, want) {
+		t.Errorf("asked %q, want %q", asked, want)
+	}
+}
+
 func TestTypeOfFault(t *testing.T) {
 	s := start(t)
 	for status, want := range map[int]string{403: "<Type>Sender</Type>", 503: "<Type>Receiver</Type>"} {

@@ -20,10 +20,12 @@ const (
 
 // request is one call as it arrived.
 type request struct {
-	op     string
-	secret string // its name, where the request is about one secret
-	token  bool   // came with a ClientRequestToken
-	body   []byte
+	op          string
+	accessKeyID string
+	secretID    string // as it was given, where the request is about one secret
+	secret      string // the name that stands for
+	token       bool   // came with a ClientRequestToken
+	body        []byte
 }
 
 // apiError is an answer that AWS would give as an error.
@@ -71,13 +73,15 @@ func readRequest(w http.ResponseWriter, r *http.Request) (request, error) {
 		ClientRequestToken string
 	}
 	parseErr := json.Unmarshal(body, &about)
-	req.secret = nameOf(about.SecretId)
-	if req.secret == "" {
-		req.secret = about.Name
+	req.secretID, req.secret = about.SecretId, nameOf(about.SecretId)
+	if about.SecretId == "" {
+		req.secretID, req.secret = about.Name, about.Name
 	}
 	req.token = about.ClientRequestToken != ""
 
 	authorization := r.Header.Get("Authorization")
+	_, credential, _ := strings.Cut(authorization, "Credential=")
+	req.accessKeyID, _, _ = strings.Cut(credential, "/")
 	switch {
 	case authorization == "":
 		return req, fail("MissingAuthenticationTokenException", "Missing Authentication Token")

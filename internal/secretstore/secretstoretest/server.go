@@ -4,8 +4,8 @@
 //
 // The rules are those of the API reference; where a comment says "observed", they are what AWS was seen to answer in
 // recordings and issues, since the reference does not say. Not copied are signatures (an Authorization header is
-// asked for, not verified), permissions, encryption, rotation, replication and the short while for which a forced
-// deletion holds on to its name.
+// asked for, not verified), permissions beyond Options.Authorize, encryption, rotation, replication and the short while
+// for which a forced deletion holds on to its name.
 //
 // Values are held in memory in the clear, and in Options.File if one is named.
 package secretstoretest
@@ -35,6 +35,12 @@ type Options struct {
 	// Quotas throttle requests. If zero, nothing does; AWSQuotas are the documented ones.
 	Quotas Quotas
 
+	// Authorize, if set, decides who may do what: whether the caller with this access key ID may take an action, such as
+	// "secretsmanager:UpdateSecret", on a resource: the secret's ARN with the six characters at its end, which a secret that
+	// does not exist has too, or "*" for an action on no secret in particular. It is called with the Server locked. Not asked
+	// for are the further permissions that AWS wants for tags in CreateSecret and for each secret of a BatchGetSecretValue.
+	Authorize func(accessKeyID, action, resource string) bool
+
 	// Latency is added to each reply, in real time.
 	Latency time.Duration
 
@@ -51,9 +57,10 @@ type TB interface {
 
 // Server is the stand-in. It is an http.Handler, and safe for concurrent use.
 type Server struct {
-	now     func() time.Time
-	latency time.Duration
-	file    string
+	now       func() time.Time
+	authorize func(accessKeyID, action, resource string) bool
+	latency   time.Duration
+	file      string
 
 	mu      sync.Mutex // guards everything below
 	store   *store
@@ -74,11 +81,12 @@ func New(o Options) (*Server, error) {
 		o.Region = "us-east-1"
 	}
 	s := &Server{
-		now:     o.Now,
-		latency: o.Latency,
-		file:    o.File,
-		store:   newStore(o.Region, o.ListLag),
-		buckets: o.Quotas.buckets(),
+		now:       o.Now,
+		authorize: o.Authorize,
+		latency:   o.Latency,
+		file:      o.File,
+		store:     newStore(o.Region, o.ListLag),
+		buckets:   o.Quotas.buckets(),
 	}
 	if o.File != "" {
 		if err := s.store.load(o.File); err != nil {
@@ -187,11 +195,31 @@ func (s *Server) perform(op operation, req request) ([]byte, error) {
 		return nil, fail("ThrottlingException", "Rate exceeded")
 	}
 	s.store.purge(now)
+	if err := s.permitLocked(req); err != nil {
+		return nil, err
+	}
 	reply, err := op.run(s.store, now, req.body)
 	if saveErr := s.saveLocked(); saveErr != nil {
 		return nil, fail("InternalServiceError", "The state could not be saved.")
 	}
 	return reply, err
+}
+
+// permitLocked refuses what Authorize does. AWS looks at that before it looks for the secret (observed), and repeats the
+// SecretId as it was given.
+func (s *Server) permitLocked(req request) error {
+	if s.authorize == nil {
+		return nil
+	}
+	action, resource, on := "secretsmanager:"+req.op, "*", ""
+	if req.secret != "" {
+		resource, on = s.store.arnOf(req.secret), " on resource: "+req.secretID
+	}
+	if s.authorize(req.accessKeyID, action, resource) {
+		return nil
+	}
+	return fail("AccessDeniedException", "User: arn:aws:sts::%s:assumed-role/%s/session is not authorized to perform: %s%s because no identity-based policy allows the %[3]s action",
+		account, req.accessKeyID, action, on)
 }
 
 // saveLocked writes the state to Options.File if it changed since the last time.

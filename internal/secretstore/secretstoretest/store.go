@@ -235,6 +235,14 @@ func (st *store) arnPrefix() string {
 	return "arn:aws:secretsmanager:" + st.region + ":" + account + ":secret:"
 }
 
+// arnOf is the ARN of the secret with that name, or one that it might get.
+func (st *store) arnOf(name string) string {
+	if sec := st.names[name]; sec != nil {
+		return sec.ARN
+	}
+	return st.newARN(name)
+}
+
 func (st *store) newARN(name string) string {
 	const letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 	var b [6]byte

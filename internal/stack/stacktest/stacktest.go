@@ -112,7 +112,8 @@ func (c *Connector) Twin() *Connector {
 	twin.start(stack.Options{
 		Authority: c.Authority, SecretsEndpoint: c.SecretsEndpoint,
 		// To the stack this is AWS itself, for which it would take the developer's own.
-		Env: []string{"EVENT_BUS=default", "AWS_ENDPOINT_URL_EVENTBRIDGE=" + c.Events.URL(), "AWS_REGION=us-east-1", "AWS_ACCESS_KEY_ID=local", "AWS_SECRET_ACCESS_KEY=local", "AWS_PROFILE=",
+		Env: []string{"AWS_ENDPOINT_URL_STS=" + c.STS.URL(), "AWS_ENDPOINT_URL_EVENTBRIDGE=" + c.Events.URL(), "EVENT_BUS=default",
+			"AWS_REGION=us-east-1", "AWS_ACCESS_KEY_ID=local", "AWS_SECRET_ACCESS_KEY=local", "AWS_PROFILE=",
 			"AWS_CONFIG_FILE=/dev/null", "AWS_SHARED_CREDENTIALS_FILE=/dev/null", "AWS_EC2_METADATA_DISABLED=true"},
 	})
 	c.t.Cleanup(func() { twin.Close() })
