@@ -6,12 +6,14 @@
 //
 // The rules are those of the EventBridge API reference, PutEvents, and of the EventBridge User Guide, "Sending events with
 // PutEvents". It is stricter in size: all entries of a request together may have 256 KB, the limit that there was before
-// 1 MB. Not copied are signatures (an Authorization header is asked for, not verified), permissions, buses (any name is
-// one), rules and targets. Assumed are the messages, and which of several things that are wrong is named.
+// 1 MB. Not copied are signatures (an Authorization header is asked for, not verified), permissions beyond
+// [Server.Authorize], buses (any name is one), rules and targets. Assumed are the messages, which of several things that are
+// wrong is named, and that each entry is held to the conditions of a policy by itself.
 package eventbridgetest
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -54,6 +56,7 @@ type Server struct {
 	mu       sync.Mutex // guards everything below
 	http     *http.Server
 	url      string
+	may      func(accessKeyID, action, resource, source, detailType string) bool
 	faults   []*Fault
 	requests []int
 	events   []Event
@@ -126,6 +129,15 @@ func (s *Server) ClearFaults() {
 	s.faults = nil
 }
 
+// Authorize lets may decide who may do what: whether the caller with this access key ID may take an action, which is always
+// "events:PutEvents", on a bus, by its ARN, with an event of that source and type. One that may not go refuses the request.
+// It is called with the Server locked.
+func (s *Server) Authorize(may func(accessKeyID, action, resource, source, detailType string) bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.may = may
+}
+
 // Events are all that were taken, in the order in which they came.
 func (s *Server) Events() []Event {
 	s.mu.Lock()
@@ -184,6 +196,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	var fault Fault
 	if problem == nil {
 		fault = s.hit(len(entries))
+		problem = s.permit(r.Header.Get("Authorization"), entries)
 	}
 	select {
 	case <-time.After(fault.Delay):
@@ -213,8 +226,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(text)
 }
 
-// credential is the scope in a Signature Version 4 header, of which only the service matters here.
-var credential = regexp.MustCompile(`^AWS4-HMAC-SHA256 Credential=[^/, ]+/\d{8}/[^/, ]+/events/aws4_request, ?SignedHeaders=[^, ]+, ?Signature=[0-9a-f]+$`)
+// credential is the scope in a Signature Version 4 header, of which only the access key ID, Region and service
+// matter here.
+var credential = regexp.MustCompile(`^AWS4-HMAC-SHA256 Credential=([^/, ]+)/\d{8}/([^/, ]+)/events/aws4_request, ?SignedHeaders=[^, ]+, ?Signature=[0-9a-f]+$`)
 
 // read takes what the protocol says about a request.
 func read(r *http.Request, body []byte, err error) ([]entry, *apiError) {
@@ -261,6 +275,25 @@ func (s *Server) hit(entries int) Fault {
 		s.faults = s.faults[1:]
 	}
 	return f
+}
+
+// permit refuses what Authorize does, in the words of AWS.
+func (s *Server) permit(authorization string, entries []entry) *apiError {
+	const account, action = "123456789012", "events:PutEvents"
+	scope := credential.FindStringSubmatch(authorization)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, e := range entries {
+		bus := e.EventBusName
+		if !strings.HasPrefix(bus, "arn:") {
+			bus = fmt.Sprintf("arn:aws:events:%s:%s:event-bus/%s", scope[2], account, cmp.Or(bus, "default"))
+		}
+		if s.may != nil && !s.may(scope[1], action, bus, e.Source, e.DetailType) {
+			return fail("AccessDeniedException", "User: arn:aws:sts::%s:assumed-role/%s/session is not authorized to perform: %s on resource: %s because no identity-based policy allows the %[3]s action",
+				account, scope[1], action, bus)
+		}
+	}
+	return nil
 }
 
 // take keeps the events that are as they must be, and says of each entry what became of it.

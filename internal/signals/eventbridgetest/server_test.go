@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -118,6 +119,30 @@ func TestFaults(t *testing.T) {
 	s.ClearFaults()
 	if code, failed := put(); code != "" || failed != 0 || len(s.Events()) != 1+3 || len(s.Requests()) != 6 {
 		t.Errorf("afterwards: %q, %d failed, %d events of %d requests", code, failed, len(s.Events()), len(s.Requests()))
+	}
+}
+
+// One event that may not go refuses all of the request.
+func TestAuthorize(t *testing.T) {
+	s := eventbridgetest.Start(t)
+	var asked []string
+	s.Authorize(func(accessKeyID, action, resource, source, detailType string) bool {
+		asked = []string{accessKeyID, action, resource, source, detailType}
+		return detailType == "thing.happened"
+	})
+	good, bad := entry("me", "thing.happened", "{}"), entry("me", "thing.else", "{}")
+	bad.EventBusName = aws.String("mine")
+	if _, err := client(s).PutEvents(t.Context(), &eventbridge.PutEventsInput{Entries: many(2, good)}); err != nil || len(s.Events()) != 2 {
+		t.Errorf("allowed: %v, %d events", err, len(s.Events()))
+	}
+	_, err := client(s).PutEvents(t.Context(), &eventbridge.PutEventsInput{Entries: append(many(2, good), bad)})
+	var api smithy.APIError
+	const bus = "arn:aws:events:eu-central-1:123456789012:event-bus/mine"
+	if !errors.As(err, &api) || api.ErrorCode() != "AccessDeniedException" || !strings.Contains(api.ErrorMessage(), "events:PutEvents on resource: "+bus) || len(s.Events()) != 2 {
+		t.Errorf("refused: %v, %d events", err, len(s.Events()))
+	}
+	if want := []string{"AKIDEXAMPLE", "events:PutEvents", bus, "me", "thing.else"}; !slices.Equal(asked, want) {
+		t.Errorf("asked %q, want %q", asked, want)
 	}
 }
 
