@@ -3,15 +3,18 @@ package secretstoretest_test
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager/types"
 	"github.com/aws/smithy-go"
@@ -20,8 +23,11 @@ import (
 	"entra-connector/internal/secretstore/secretstoretest"
 )
 
-// endpoint names another Secrets Manager to hold to this contract, such as moto. By default it is the stand-in.
+// endpoint names another Secrets Manager to hold to this contract: the URL of one such as moto, or "aws" for AWS itself,
+// with the credentials and Region of the environment. By default it is the stand-in.
 var endpoint = os.Getenv("SECRETS_MANAGER_ENDPOINT")
+
+const live = "aws"
 
 // motoDiffers is where moto 5.2.1 answers otherwise than AWS: by the name of the check, what it gives instead. Another
 // endpoint may answer either way.
@@ -64,14 +70,40 @@ type contract struct {
 	*testing.T
 	*secretsmanager.Client
 	prefix string
+	settle func() // waits until a list has what there is
 }
 
 func newContract(t *testing.T) contract {
-	url := endpoint
-	if url == "" {
-		url = secretstoretest.Start(t, secretstoretest.Options{}).URL()
+	c := contract{T: t, prefix: "contract/" + rand.Text() + "/", settle: func() {}}
+	switch endpoint {
+	case "":
+		c.Client = newClient(secretstoretest.Start(t, secretstoretest.Options{}).URL(), 1)
+	case live:
+		cfg, err := config.LoadDefaultConfig(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Client = secretsmanager.NewFromConfig(cfg)
+		c.settle = sync.OnceFunc(func() { time.Sleep(5 * time.Minute) }) // the API reference: within five minutes
+	default:
+		c.Client = newClient(endpoint, 1)
 	}
-	return contract{t, newClient(url, 1), "contract/" + token()[:8] + "/"}
+	return c
+}
+
+// CreateSecret makes sure that nothing stays on AWS.
+func (c contract) CreateSecret(ctx context.Context, in *secretsmanager.CreateSecretInput) (*secretsmanager.CreateSecretOutput, error) {
+	out, err := c.Client.CreateSecret(ctx, in)
+	if err == nil && endpoint == live {
+		c.Cleanup(func() {
+			_, err := c.DeleteSecret(context.Background(), &secretsmanager.DeleteSecretInput{SecretId: in.Name, ForceDeleteWithoutRecovery: new(true)})
+			var gone *types.ResourceNotFoundException
+			if err != nil && !errors.As(err, &gone) {
+				c.Errorf("%s is left behind: %v", *in.Name, err)
+			}
+		})
+	}
+	return out, err
 }
 
 // newClient is the real SDK's client, with so many attempts a call.
@@ -98,7 +130,7 @@ func (c contract) expect(check, want string, err error) {
 func (c contract) same(check string, got, want any) bool {
 	c.Helper()
 	g, w := fmt.Sprint(got), fmt.Sprint(want)
-	if other, known := motoDiffers[check]; known && endpoint != "" && g == other {
+	if other, known := motoDiffers[check]; known && endpoint != "" && endpoint != live && g == other {
 		c.Logf("%s: %s, AWS: %s", check, g, w)
 		return true
 	}
@@ -154,6 +186,7 @@ func (c contract) describe(id string) *secretsmanager.DescribeSecretOutput {
 // list is the names that a filtered list has, without the prefix, sorted.
 func (c contract) list(in *secretsmanager.ListSecretsInput) []string {
 	c.Helper()
+	c.settle()
 	var names []string
 	for pages := secretsmanager.NewListSecretsPaginator(c.Client, in); pages.HasMorePages(); {
 		page, err := pages.NextPage(c.Context())
@@ -193,6 +226,10 @@ func TestContractCreate(t *testing.T) {
 		t.Fatal(err)
 	}
 	stem := "arn:aws:secretsmanager:us-east-1:123456789012:secret:" + name + "-"
+	if endpoint == live {
+		parts := strings.SplitN(*first.ARN, ":", 6) // partition, Region and account are the caller's
+		stem = strings.Join(parts[:5], ":") + ":secret:" + name + "-"
+	}
 	if arn := *first.ARN; !strings.HasPrefix(arn, stem) || len(arn) != len(stem)+6 {
 		t.Errorf("ARN %q, want %q and six characters", arn, stem)
 	}
@@ -732,6 +769,7 @@ func TestContractBatch(t *testing.T) {
 		t.Errorf("errors %+v", out.Errors)
 	}
 
+	c.settle()
 	filtered, err := c.BatchGetSecretValue(c.Context(), &secretsmanager.BatchGetSecretValueInput{Filters: []types.Filter{filter("name", c.prefix+"b")}})
 	if err != nil {
 		t.Fatal(err)
