@@ -1,21 +1,20 @@
 #!/usr/bin/env bash
-# make e2e: what needs more than Go. It installs the SAM CLI and moto in .venv, and says of every step that it cannot take
-# what it lacks. Nothing here reaches AWS or Entra.
+# make e2e: what needs more than Go. It installs what it can in .venv, and says of every step that it cannot take what it
+# lacks. With CI=true and root on Linux it also installs a Docker engine, and then has to take every step.
+#
+# Nothing here reaches AWS or Entra, unless ENTRA_LIVE=1 asks for the end-to-end test against both. Its variables are those
+# of TestLive, in internal/e2e/live_test.go.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-readonly SAM_CLI=1.170.0 MOTO=5.2.1 # whose ways secretstoretest's contract_test.go knows
-export SAM_CLI_TELEMETRY=0 PIP_DISABLE_PIP_VERSION_CHECK=1 AWS_EC2_METADATA_DISABLED=true AWS_DEFAULT_REGION=us-east-1
-export AWS_ACCESS_KEY_ID=none AWS_SECRET_ACCESS_KEY=none
-unset AWS_PROFILE AWS_SESSION_TOKEN
-
+export SAM_CLI_TELEMETRY=0 PIP_DISABLE_PIP_VERSION_CHECK=1
+export SAM_CLI_CONTAINER_CONNECTION_TIMEOUT=120 # seconds; a busy machine starts containers slowly
 scratch=$(mktemp -d)
-image= api= moto=
+export TMPDIR=$scratch # sam leaves its locks there
+moto=
 stop() { { kill "$1" && wait "$1"; } 2>/dev/null || true; }
 cleanup() {
-	[ -z "$api" ] || stop "$api"
 	[ -z "$moto" ] || stop "$moto"
-	[ -z "$image" ] || docker rmi -f "$image" "${image%:*}:rapid-$arch" >/dev/null 2>&1 || true
 	rm -rf "$scratch"
 }
 trap cleanup EXIT
@@ -30,47 +29,61 @@ check() { # check <what> <command>...
 		failed=$((failed + 1)) && echo "FAILED  $what" && sed 's/^/        /' "$scratch/out"
 	fi
 }
-skip() { echo "not run $1"; }
-finish() {
-	skip 'a browser: there is no page to look at yet'
-	echo "$passed passed, $failed failed"
-	exit $((failed > 0))
+show() { # like check, but with all that the command says
+	local what=$1
+	shift
+	echo "        $what:"
+	if "$@" 2>&1 </dev/null | sed 's/^/        /'; then
+		passed=$((passed + 1)) && echo "ok      $what"
+	else
+		failed=$((failed + 1)) && echo "FAILED  $what"
+	fi
 }
+skip() { echo "not run $1"; }
 
 free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
-until_in() { # until_in <text> <log> <pid>: waits for the text, at most half a minute, or until the process has ended
-	for _ in {1..60}; do
+until_in() { # until_in <text> <log> <pid>: waits for the text, at most two minutes, or until the process has ended
+	for _ in {1..240}; do
 		grep -qF -- "$1" "$2" || ! kill -0 "$3" 2>/dev/null && break
 		sleep 0.5
 	done
 }
 
-# The SAM CLI and moto
+# The SAM CLI, moto and what comes with them: the linter, boto3
 
-if ! .venv/bin/sam --version 2>/dev/null | grep -q " $SAM_CLI\$"; then
-	if ! python3 -m venv .venv || ! .venv/bin/pip install --quiet "aws-sam-cli==$SAM_CLI"; then
-		echo 'The SAM CLI cannot be installed: that needs Python 3 with venv and pip, and access to a package index.' >&2
+requirements=(scripts/*/requirements.txt)
+if ! cat "${requirements[@]}" | cmp -s - .venv/requirements.txt; then
+	if ! python3 -m venv .venv || ! .venv/bin/pip install --quiet "${requirements[@]/#/--requirement=}"; then
+		echo 'The SAM CLI and moto cannot be installed: that needs Python 3 with venv and pip, and access to a package index.' >&2
 		exit 1
 	fi
-fi
-if ! .venv/bin/pip list --format=freeze 2>/dev/null | grep -qx "moto==$MOTO"; then
-	.venv/bin/pip install --quiet "moto[server]==$MOTO" || true # said below
+	cat "${requirements[@]}" >.venv/requirements.txt
 fi
 export PATH="$PWD/.venv/bin:$PATH"
 
+# The real thing
+
+if [ "${ENTRA_LIVE-}" = 1 ]; then
+	show 'live: real Entra and real AWS' go test ./internal/e2e -run '^TestLive$' -count=1 -v -timeout 30m
+	check 'live: Secrets Manager keeps its contract' env SECRETS_MANAGER_ENDPOINT=aws \
+		go test ./internal/secretstore/secretstoretest -run Contract -count=1 -timeout 60m
+else
+	skip 'live: it needs ENTRA_LIVE=1, AZURE_TENANT_ID, AZURE_CLIENT_ID, AZURE_CLIENT_SECRET, AWS credentials and AWS_REGION'
+fi
+
+export AWS_EC2_METADATA_DISABLED=true AWS_REGION=us-east-1 AWS_DEFAULT_REGION=us-east-1
+export AWS_ACCESS_KEY_ID=none AWS_SECRET_ACCESS_KEY=none
+unset AWS_PROFILE AWS_SESSION_TOKEN
+
 # Somebody else's idea of Secrets Manager, held to the same contract as the stand-in
 
-if command -v moto_server >/dev/null; then
-	port=$(free_port)
-	moto_server -H 127.0.0.1 -p "$port" >"$scratch/moto.log" 2>&1 </dev/null &
-	moto=$!
-	until_in "Running on" "$scratch/moto.log" "$moto"
-	check "moto $MOTO keeps the contract of Secrets Manager" \
-		env "SECRETS_MANAGER_ENDPOINT=http://127.0.0.1:$port" go test ./internal/secretstore/secretstoretest -run Contract -count=1
-	stop "$moto" && moto=
-else
-	skip 'moto: it could not be installed'
-fi
+port=$(free_port)
+moto_server -H 127.0.0.1 -p "$port" >"$scratch/moto.log" 2>&1 </dev/null &
+moto=$!
+until_in "Running on" "$scratch/moto.log" "$moto"
+check 'moto keeps the contract of Secrets Manager' \
+	env "SECRETS_MANAGER_ENDPOINT=http://127.0.0.1:$port" go test ./internal/secretstore/secretstoretest -run Contract -count=1
+stop "$moto" && moto=
 
 # The template, and the build for both architectures
 
@@ -91,6 +104,7 @@ demonstrated() { # demonstrated <GOARCH>: what SAM built provisions, sweeps and 
 }
 check 'sam validate --lint' sam validate --lint
 check 'events/*.json are JSON' python3 -c 'import json, sys; [json.load(open(name)) for name in sys.argv[1:]]' events/*.json
+check 'the template keeps its promises' scripts/template/test.sh
 check 'sam build, Architecture=arm64' sam build --parameter-overrides Architecture=arm64
 check '  … is for arm64' built arm64 b700
 demonstrated arm64
@@ -100,67 +114,43 @@ check 'sam build' sam build
 check '  … is for x86_64' built amd64 3e00
 demonstrated amd64
 
-# sam local, in containers of the Docker engine's architecture
+# sam local, in containers of the Docker engine's architecture: of one that answers or, to root on Linux, one of our own
 
-engine=$(docker version --format '{{.Server.Arch}}' 2>/dev/null) || true
-case $engine in
+static_busybox() { command -v busybox && ! ldd "$(command -v busybox)"; } &>/dev/null
+complete() { command -v dockerd && command -v docker && static_busybox; } &>/dev/null
+install_engine() { # without recommended packages, and without starting a service
+	local packages=(docker.io busybox-static) policy=/usr/sbin/policy-rc.d made=
+	apt-get update -qq || return
+	[ -z "$(apt-cache search --names-only '^docker-cli$')" ] || packages+=(docker-cli) # where docker.io comes without
+	[ -e "$policy" ] || { printf '#!/bin/sh\nexit 101\n' >"$policy" && chmod +x "$policy" && made=1; }
+	DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "${packages[@]}" || true # see complete
+	[ -z "$made" ] || rm "$policy"
+	complete
+}
+beside=() lacks=
+if arch=$(docker version --format '{{.Server.Arch}}' 2>/dev/null); then
+	:
+elif [ "$(uname -s) $(id -u)" = 'Linux 0' ]; then
+	arch=$(go env GOHOSTARCH) beside=(scripts/e2e/engine.sh)
+	if ! complete && [ "${CI-}" = true ]; then
+		check 'install a Docker engine' install_engine
+	fi
+	complete || lacks='dockerd, docker and a static busybox (Debian: docker.io, busybox-static)'
+else
+	lacks='a Docker engine that answers'
+fi
+case $arch in
 amd64) arch=x86_64 ;;
-arm64) arch=arm64 && check 'sam build, for this machine' sam build --parameter-overrides Architecture=arm64 ;;
-*) skip 'sam local: it needs a Docker engine that answers' && finish ;;
+arm64) arch=arm64 && check 'sam build, for the Docker engine' sam build --parameter-overrides Architecture=arm64 ;;
 esac
-options=(--skip-pull-image --parameter-overrides "Architecture=$arch" --env-vars "$scratch/env.json")
-base=public.ecr.aws/lambda/provided:al2023-$arch
-if ! docker image inspect "$base" >/dev/null 2>&1 && ! docker pull --quiet "$base" >/dev/null 2>&1; then
-	# SAM adds its emulator to an image with a shell, mv and chmod; the functions are static. Ours gets a name of its own,
-	# so that nobody takes it for Lambda's.
-	busybox=$(command -v busybox) || { skip "sam local: it needs $base, or a static busybox to make an image from" && finish; }
-	mkdir -p "$scratch"/image/{bin,tmp,var/task,var/rapid}
-	cp -L "$busybox" "$scratch/image/bin/busybox"
-	for applet in sh mv chmod; do ln -s busybox "$scratch/image/bin/$applet"; done
-	image=entra-connector-e2e:base
-	tar -C "$scratch/image" -c . | docker import --change 'ENV PATH=/bin' - "$image" >/dev/null
-	options+=(--invoke-image "$image")
-	echo "        sam local runs in an image made from busybox, since $base is out of reach"
+if [ -n "$lacks" ]; then
+	skip "sam local: it needs $lacks"
+elif CGO_ENABLED=0 go test -c -o "$scratch/e2e.test" ./internal/e2e; then # here, where modules can be had
+	show 'sam local: both functions, the API and the sweep' ${beside[@]+"${beside[@]}"} scripts/e2e/sam-local.sh "$arch" "$scratch/e2e.test"
+else
+	failed=$((failed + 1))
 fi
 
-# Nobody listens there: what is shown is that the functions start, read their variables, answer, and log nothing secret.
-cat >"$scratch/env.json" <<'END'
-{"Parameters": {"AWS_ENDPOINT_URL_SECRETS_MANAGER": "http://127.0.0.1:9", "AZURE_AUTHORITY_HOST": "http://127.0.0.1:9"}}
-END
-invoked() { # invoked <function> <event> <text that the answer has to contain>
-	sam local invoke "$1" --event "$2" "${options[@]}" >"$scratch/answer" 2>"$scratch/log" || { cat "$scratch/log" && return 1; }
-	cat "$scratch/log" "$scratch/answer"
-	grep -qF -- "$3" "$scratch/answer" || { echo "The answer lacks $3" && return 1; }
-	! grep -qF not-a-real-client-secret "$scratch/log" "$scratch/answer" || { echo 'The client secret leaked.' && return 1; }
-}
-check 'sam local invoke ProvisionFunction, no Secrets Manager: 503' \
-	invoked ProvisionFunction events/create-connection.json '"statusCode": 503'
-check 'sam local invoke RefreshFunction, no Secrets Manager: fails' \
-	invoked RefreshFunction events/scheduled.json '"errorType": "SweepError"'
-
-served() { # served <method> <path> <body> <status>: answered with this status and a problem document that says the same
-	python3 - "http://127.0.0.1:$port$2" "$@" <<'END' || { tail -n 20 "$scratch/api.log" && return 1; }
-import json, sys, urllib.error, urllib.request
-url, method, _, body, status = sys.argv[1:]
-request = urllib.request.Request(url, body.encode() or None, {"Content-Type": "application/json"}, method=method)
-try:
-    answer = urllib.request.urlopen(request, timeout=60)
-except urllib.error.HTTPError as error:
-    answer = error
-problem = answer.read().decode()
-print(answer.status, answer.headers, problem)
-assert answer.status == int(status) and answer.headers["Content-Type"] == "application/problem+json"
-assert json.loads(problem)["status"] == int(status)
-END
-}
-port=$(free_port)
-: >"$scratch/api.log"
-sam local start-api --port "$port" "${options[@]}" >>"$scratch/api.log" 2>&1 </dev/null &
-api=$!
-until_in "Running on" "$scratch/api.log" "$api"
-check 'sam local start-api: GET /nothing is 404' served GET /nothing '' 404
-check 'sam local start-api: PATCH /apps/default is 405' served PATCH /apps/default '' 405
-check 'sam local start-api: POST /connections of {} is 400' served POST /connections '{}' 400
-check 'sam local start-api: GET /connections is 503' served GET /connections '' 503
-
-finish
+skip 'a browser: there is no page to look at yet'
+echo "$passed passed, $failed failed"
+exit $((failed > 0))
