@@ -135,3 +135,22 @@ func TestTooManyVersionsSlowNobody(t *testing.T) {
 		})
 	}
 }
+
+// A write that is throttled for longer than the SDK goes on is stored all the
+// same; only one that is throttled for ever is given up.
+func TestThrottledWriteIsNotGivenUpSoon(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, _, server := openAtQuota(t, 45)
+		if _, err := store.CreateConnection(t.Context(), connection(), token); err != nil {
+			t.Fatal(err)
+		}
+		server.Fail(secretstoretest.Fault{Op: "UpdateSecret", Error: "ThrottlingException", Times: 10})
+		if err := store.SaveFailure(t.Context(), connection()); err != nil {
+			t.Errorf("throttled ten times: %v", err)
+		}
+		server.Fail(secretstoretest.Fault{Op: "UpdateSecret", Error: "ThrottlingException"})
+		if err := store.SaveFailure(t.Context(), connection()); err == nil {
+			t.Error("throttled for ever: no error")
+		}
+	})
+}

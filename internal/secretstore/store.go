@@ -49,13 +49,11 @@ var _ entra.Store = (*Store)(nil)
 
 // New returns a Store below cfg.Prefix.
 func New(client *secretsmanager.Client, cfg Config) *Store {
-	attempts := client.Options().RetryMaxAttempts // zero where nobody set it
+	attempts := cmp.Or(client.Options().RetryMaxAttempts, retry.DefaultMaxAttempts)
 	return &Store{
 		client: client, prefix: cfg.Prefix,
-		// More than the SDK's three: others may use up the quota, and a token that
-		// is not stored has to be asked for again.
-		writes: newPace(cfg.WritesPerSecond, writesQuota, cmp.Or(attempts, 5)),
-		lists:  newPace(0.9*listsQuota, listsQuota, cmp.Or(attempts, retry.DefaultMaxAttempts)),
+		writes: newPace(cfg.WritesPerSecond, writesQuota, attempts),
+		lists:  newPace(0.9*listsQuota, listsQuota, attempts),
 	}
 }
 
@@ -302,8 +300,17 @@ func (s *Store) describeAs(ctx context.Context, name, description string) error 
 	}))
 }
 
-func (s *Store) update(ctx context.Context, in *secretsmanager.UpdateSecretInput) error {
-	_, err := s.client.UpdateSecret(ctx, in, s.writes.of)
+// throttledWrites is how many times in a row the SDK may give the same write up
+// because AWS throttles. Each of its attempts has waited for its turn, so they
+// come no faster for it; and a token that is not stored waits for the next sweep.
+const throttledWrites = 5
+
+func (s *Store) update(ctx context.Context, in *secretsmanager.UpdateSecretInput) (err error) {
+	for range throttledWrites {
+		if _, err = s.client.UpdateSecret(ctx, in, s.writes.of); throttles.IsErrorThrottle(err) != aws.TrueTernary {
+			break
+		}
+	}
 	return err
 }
 
