@@ -25,9 +25,6 @@ import (
 	"entra-connector/pkg/entra"
 )
 
-// recoveryDays is how long a deleted secret can be restored.
-const recoveryDays = 30
-
 // maxToken is the longest NextToken that ListSecrets takes, in characters.
 const maxToken = 4096
 
@@ -35,12 +32,16 @@ const maxToken = 4096
 type Config struct {
 	Prefix          string  // first part of every secret's name
 	WritesPerSecond float64 // ceiling on writes; 0 is none
+	KMSKeyID        string  // of the key that new secrets are encrypted with; empty: Secrets Manager's own
+	RecoveryDays    int64   // how long a deleted secret can be restored, 7 to 30; 0: AWS's default of 30
 }
 
 // Store implements [entra.Store]. It is safe for concurrent use.
 type Store struct {
 	client *secretsmanager.Client
 	prefix string
+	key    *string
+	days   *int64
 	writes *pace
 	lists  *pace
 }
@@ -50,11 +51,18 @@ var _ entra.Store = (*Store)(nil)
 // New returns a Store below cfg.Prefix.
 func New(client *secretsmanager.Client, cfg Config) *Store {
 	attempts := cmp.Or(client.Options().RetryMaxAttempts, retry.DefaultMaxAttempts)
-	return &Store{
+	s := &Store{
 		client: client, prefix: cfg.Prefix,
 		writes: newPace(cfg.WritesPerSecond, writesQuota, attempts),
 		lists:  newPace(0.9*listsQuota, listsQuota, attempts),
 	}
+	if cfg.KMSKeyID != "" {
+		s.key = &cfg.KMSKeyID
+	}
+	if cfg.RecoveryDays != 0 {
+		s.days = &cfg.RecoveryDays
+	}
+	return s
 }
 
 func (s *Store) appsPrefix() string         { return s.prefix + "/apps/" }
@@ -232,7 +240,7 @@ func (s *Store) list(ctx context.Context, prefix string, limit int, cursor strin
 // can still be restored is restored, and then holds the new value alone.
 func (s *Store) create(ctx context.Context, name, value, description string) (string, error) {
 	out, err := s.client.CreateSecret(ctx, &secretsmanager.CreateSecretInput{
-		Name: aws.String(name), SecretString: aws.String(value), Description: aws.String(description),
+		Name: aws.String(name), SecretString: aws.String(value), Description: aws.String(description), KmsKeyId: s.key,
 	}, s.writes.of)
 	if err == nil {
 		return aws.ToString(out.ARN), nil
@@ -339,7 +347,7 @@ func (s *Store) delete(ctx context.Context, name string) error {
 		break
 	}
 	_, err := s.client.DeleteSecret(ctx, &secretsmanager.DeleteSecretInput{
-		SecretId: aws.String(name), RecoveryWindowInDays: aws.Int64(recoveryDays),
+		SecretId: aws.String(name), RecoveryWindowInDays: s.days,
 	}, s.writes.of)
 	var invalid *types.InvalidRequestException
 	if !errors.As(err, &invalid) {

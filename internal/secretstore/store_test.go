@@ -382,6 +382,44 @@ func TestEveryWriteCounts(t *testing.T) {
 	})
 }
 
+// The key is for what is created, and the time for what is deleted.
+func TestKeyAndRecoveryWindow(t *testing.T) {
+	for _, tt := range []struct {
+		cfg       secretstore.Config
+		key, days string
+	}{
+		{secretstore.Config{Prefix: "entra"}, "", ""},
+		{secretstore.Config{Prefix: "entra", KMSKeyID: "alias/entra", RecoveryDays: 7}, `"KmsKeyId":"alias/entra"`, `"RecoveryWindowInDays":7`},
+	} {
+		got := make(map[string][]string) // by what is said, in which calls
+		store, _, _ := openInMemory(t, tt.cfg, func(op string, body []byte) []byte {
+			for _, said := range []string{"KmsKeyId", "RecoveryWindowInDays", tt.key, tt.days} {
+				if said != "" && strings.Contains(string(body), said) {
+					got[said] = append(got[said], op)
+				}
+			}
+			return body
+		})
+		for range 2 { // the second time it is restored
+			if _, err := store.CreateConnection(t.Context(), connection(), token); err != nil {
+				t.Fatal(err)
+			}
+			if err := store.DeleteConnection(t.Context(), ref); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want := make(map[string][]string)
+		if tt.key != "" {
+			want["KmsKeyId"] = []string{"CreateSecret", "CreateSecret"}
+			want["RecoveryWindowInDays"] = []string{"DeleteSecret", "DeleteSecret"}
+			want[tt.key], want[tt.days] = want["KmsKeyId"], want["RecoveryWindowInDays"]
+		}
+		if !reflect.DeepEqual(got, want) {
+			t.Errorf("%+v: said %v, want %v", tt.cfg, got, want)
+		}
+	}
+}
+
 // A connection is replaced as it was read or not at all. Only where it is not
 // known which version that was, nothing is checked.
 func TestOnlyTheVersionThatWasReadIsReplaced(t *testing.T) {
@@ -455,15 +493,8 @@ func TestDeletionsByHand(t *testing.T) {
 		}
 	}
 	names := []string{"entra/connections/default/acme", "entra/apps/default"}
-	var asked []string
-	watch := func(op string, body []byte) []byte {
-		if op == "DeleteSecret" {
-			asked = append(asked, string(body))
-		}
-		return body
-	}
 	t.Run("deleted by hand", func(t *testing.T) {
-		store, client, _ := openInMemory(t, secretstore.Config{Prefix: "entra"}, watch)
+		store, client, _ := openInMemory(t, secretstore.Config{Prefix: "entra"}, nil)
 		exist(t, store)
 		for _, name := range names {
 			if _, err := client.DeleteSecret(ctx, &secretsmanager.DeleteSecretInput{SecretId: &name}); err != nil {
@@ -477,16 +508,10 @@ func TestDeletionsByHand(t *testing.T) {
 		exist(t, store)
 	})
 	t.Run("restored by hand", func(t *testing.T) {
-		asked = nil
-		store, client, server := openInMemory(t, secretstore.Config{Prefix: "entra"}, watch)
+		store, client, server := openInMemory(t, secretstore.Config{Prefix: "entra"}, nil)
 		exist(t, store)
 		if err := errors.Join(store.DeleteConnection(ctx, ref), store.DeleteApp(ctx, "default")); err != nil {
 			t.Fatal(err)
-		}
-		for _, body := range asked {
-			if !strings.Contains(body, `"RecoveryWindowInDays":30`) {
-				t.Errorf("the deletion does not ask for 30 days: %s", body)
-			}
 		}
 		for _, name := range names {
 			if _, err := client.RestoreSecret(ctx, &secretsmanager.RestoreSecretInput{SecretId: &name}); err != nil {

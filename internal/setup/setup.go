@@ -125,6 +125,17 @@ func read(lookup func(string) (string, bool)) (variables, error) {
 		}
 		return nil
 	})
+	get("KMS_KEY_ID", "", func(s string) error {
+		v.store.KMSKeyID = s
+		return nil
+	})
+	get("RECOVERY_WINDOW_DAYS", "30", func(s string) (err error) {
+		v.store.RecoveryDays, err = strconv.ParseInt(s, 10, 64)
+		if err != nil || v.store.RecoveryDays < 7 || v.store.RecoveryDays > 30 {
+			return errors.New("must be a number of days from 7 to 30")
+		}
+		return nil
+	})
 	insecure := false
 	get("ALLOW_INSECURE_AUTHORITY", "", func(s string) (err error) {
 		if insecure, err = strconv.ParseBool(s); err != nil {

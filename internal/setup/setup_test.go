@@ -25,10 +25,12 @@ func readFrom(env map[string]string) (variables, error) {
 // Each variable does what the contract says of it, and one that is empty is one
 // that is not set.
 func TestVariables(t *testing.T) {
-	defaults := variables{store: secretstore.Config{Prefix: "entra", WritesPerSecond: 45}, window: 30 * time.Minute, level: slog.LevelInfo}
+	defaults := variables{store: secretstore.Config{Prefix: "entra", WritesPerSecond: 45, RecoveryDays: 30}, window: 30 * time.Minute, level: slog.LevelInfo}
 	prefix := func(s string) func(*variables) { return func(v *variables) { v.store.Prefix = s } }
 	window := func(d time.Duration) func(*variables) { return func(v *variables) { v.window = d } }
 	writes := func(n float64) func(*variables) { return func(v *variables) { v.store.WritesPerSecond = n } }
+	key := func(id string) func(*variables) { return func(v *variables) { v.store.KMSKeyID = id } }
+	days := func(n int64) func(*variables) { return func(v *variables) { v.store.RecoveryDays = n } }
 	level := func(l slog.Level) func(*variables) { return func(v *variables) { v.level = l } }
 	authority := func(s string) func(*variables) {
 		return func(v *variables) { v.entra = entra.ClientConfig{Authority: s} }
@@ -59,6 +61,13 @@ func TestVariables(t *testing.T) {
 		{"WRITES_PER_SECOND", "many", nil},
 		{"WRITES_PER_SECOND", "NaN", nil},
 		{"WRITES_PER_SECOND", "Inf", nil},
+		{"KMS_KEY_ID", "", key("")},
+		{"KMS_KEY_ID", "alias/entra", key("alias/entra")},
+		{"RECOVERY_WINDOW_DAYS", "", days(30)},
+		{"RECOVERY_WINDOW_DAYS", "7", days(7)},
+		{"RECOVERY_WINDOW_DAYS", "6", nil},
+		{"RECOVERY_WINDOW_DAYS", "31", nil},
+		{"RECOVERY_WINDOW_DAYS", "7d", nil},
 		{"AZURE_AUTHORITY_HOST", "", authority("")},
 		{"AZURE_AUTHORITY_HOST", "https://login.example/", authority("https://login.example")},
 		{"AZURE_AUTHORITY_HOST", "http://127.0.0.1:8080", authority("http://127.0.0.1:8080")},
@@ -107,7 +116,7 @@ func TestInsecureAuthority(t *testing.T) {
 // Someone who got several variables wrong learns of all at once, and a value
 // that may be a secret in the wrong place is not quoted.
 func TestEveryWrongVariableIsNamed(t *testing.T) {
-	names := []string{"SECRET_PREFIX", "REFRESH_WINDOW", "WRITES_PER_SECOND", "ALLOW_INSECURE_AUTHORITY", "AZURE_AUTHORITY_HOST", "EVENT_BUS", "LOG_LEVEL"}
+	names := []string{"SECRET_PREFIX", "REFRESH_WINDOW", "WRITES_PER_SECOND", "RECOVERY_WINDOW_DAYS", "ALLOW_INSECURE_AUTHORITY", "AZURE_AUTHORITY_HOST", "EVENT_BUS", "LOG_LEVEL"}
 	const value = "/c4nary secret"
 	_, err := New(t.Context(), func(name string) (string, bool) { return value, true })
 	if err == nil {
