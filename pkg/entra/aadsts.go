@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // Explanation is what a person is told of a failure.
@@ -206,7 +207,7 @@ var explanations = map[string]Explanation{
 	"invalid_tenant":      {"There is no such tenant in this cloud", "Check the tenant ID and the cloud."},
 }
 
-var byCode = func() map[string]codeEntry {
+var byCode = sync.OnceValue(func() map[string]codeEntry {
 	m := make(map[string]codeEntry)
 	for _, entry := range aadsts {
 		for _, code := range entry.codes {
@@ -214,14 +215,14 @@ var byCode = func() map[string]codeEntry {
 		}
 	}
 	return m
-}()
+})
 
 const codePrefix = "AADSTS"
 
 // Explain returns what to tell a person of a code: an AADSTS code, an OAuth
 // error, or one of the Code constants. It has an answer for any code.
 func Explain(code string) Explanation {
-	if entry, ok := byCode[code]; ok {
+	if entry, ok := byCode()[code]; ok {
 		return entry.Explanation
 	}
 	if e, ok := explanations[code]; ok {

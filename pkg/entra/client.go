@@ -11,7 +11,6 @@ import (
 	"math"
 	"net/http"
 	"net/url"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -170,7 +169,7 @@ func seconds(v any, otherwise int64) int64 {
 // domain. A domain is looked up in the tenant's OpenID configuration, without
 // authentication. Errors are those of [Client.Token].
 func (c *Client) ResolveTenant(ctx context.Context, cloud Cloud, tenant string) (string, error) {
-	if guidPattern.MatchString(tenant) {
+	if guidPattern().MatchString(tenant) {
 		return strings.ToLower(tenant), nil
 	}
 	return c.lookUp(ctx, cloud, tenant)
@@ -237,7 +236,7 @@ func tenantOf(raw string) string {
 		return ""
 	}
 	first, _, _ := strings.Cut(strings.TrimPrefix(u.Path, "/"), "/")
-	if !guidPattern.MatchString(first) {
+	if !guidPattern().MatchString(first) {
 		return ""
 	}
 	return strings.ToLower(first)
@@ -276,7 +275,7 @@ func transportError(ctx, request context.Context) error {
 	return &Error{Class: Unavailable, Code: CodeUnavailable, CorrelationID: requestID(request)}
 }
 
-var codeInText = regexp.MustCompile(`^AADSTS(\d{4,9})\b`)
+var codeInText = pattern(`^AADSTS(\d{4,9})\b`)
 
 // refusal classifies an answer that is not the one asked for: by HTTP status,
 // then by the OAuth error, then by AADSTS code, in the order in which Microsoft
@@ -301,21 +300,21 @@ func (c *Client) refusal(resp *http.Response, body []byte) error {
 	if e.CorrelationID == "" && resp.Request != nil {
 		e.CorrelationID = resp.Request.Header.Get("client-request-id")
 	}
-	if len(answer.Codes) > 0 && digits.MatchString(answer.Codes[0].String()) {
+	if len(answer.Codes) > 0 && digits().MatchString(answer.Codes[0].String()) {
 		e.Code = codePrefix + answer.Codes[0].String()
-	} else if m := codeInText.FindStringSubmatch(answer.Description); m != nil {
+	} else if m := codeInText().FindStringSubmatch(answer.Description); m != nil {
 		e.Code = codePrefix + m[1]
 	}
 
 	switch status := resp.StatusCode; {
 	case status == http.StatusTooManyRequests:
 		e.Class = Throttled
-		if byCode[e.Code].class != Throttled {
+		if byCode()[e.Code].class != Throttled {
 			e.Code = CodeThrottled
 		}
 	case status == http.StatusRequestTimeout, status >= 500:
 		e.Class = Unavailable
-		if byCode[e.Code].class != Unavailable {
+		if byCode()[e.Code].class != Unavailable {
 			e.Code = CodeUnavailable
 		}
 	case oauthError == "temporarily_unavailable", oauthError == "server_error":
@@ -323,7 +322,7 @@ func (c *Client) refusal(resp *http.Response, body []byte) error {
 	case oauthError == "":
 		e.Class, e.Code = Malformed, CodeMalformed
 	default:
-		e.Class = byCode[e.Code].class
+		e.Class = byCode()[e.Code].class
 	}
 	if e.Class == Throttled || e.Class == Unavailable {
 		e.RetryAfter = c.retryAfter(resp.Header.Get("Retry-After"))
@@ -344,21 +343,21 @@ func (c *Client) retryAfter(header string) time.Duration {
 }
 
 var (
-	digits = regexp.MustCompile(`^\d{4,9}$`)
-	word   = regexp.MustCompile(`^[a-z_]{1,40}$`)
+	digits = pattern(`^\d{4,9}$`)
+	word   = pattern(`^[a-z_]{1,40}$`)
 )
 
 // safeWord keeps what looks like an OAuth error and drops anything else that
 // came in its place.
 func safeWord(s string) string {
-	if word.MatchString(s) {
+	if word().MatchString(s) {
 		return s
 	}
 	return ""
 }
 
 func guidOrNone(s string) string {
-	if guidPattern.MatchString(s) {
+	if guidPattern().MatchString(s) {
 		return s
 	}
 	return ""

@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
+	"sync"
 	"unicode"
 	"unicode/utf8"
 )
@@ -55,12 +56,18 @@ const (
 	consumersTenant = "9188040d-6c67-4c5b-b112-36a304b66dad"
 )
 
+// pattern is a regular expression that is compiled when it is first needed: all
+// of them at once would be a quarter of a cold start.
+func pattern(expr string) func() *regexp.Regexp {
+	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(expr) })
+}
+
 var (
-	guidPattern  = regexp.MustCompile(`^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$`)
-	namePattern  = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`)
-	labelPattern = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+	guidPattern  = pattern(`^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$`)
+	namePattern  = pattern(`^[a-z0-9][a-z0-9._-]{0,63}$`)
+	labelPattern = pattern(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 	// The characters of a URI (RFC 3986) without those that begin a query or a fragment.
-	uriPattern = regexp.MustCompile(`^[A-Za-z0-9._~:/@!$&'()*+,;=%\[\]-]+$`)
+	uriPattern = pattern(`^[A-Za-z0-9._~:/@!$&'()*+,;=%\[\]-]+$`)
 
 	errRequired = errors.New("is required")
 	errText     = errors.New("is not valid Unicode text")
@@ -86,7 +93,7 @@ func CheckName(s string) error {
 	if err := checkText(s); err != nil {
 		return err
 	}
-	if !namePattern.MatchString(s) || strings.Contains(s, "..") {
+	if !namePattern().MatchString(s) || strings.Contains(s, "..") {
 		return errors.New("must be 1 to 64 of a-z, 0-9, '.', '_', '-', begin with a letter or digit, and not contain '..'")
 	}
 	return nil
@@ -96,7 +103,7 @@ func checkGUID(s string) error {
 	if err := checkText(s); err != nil {
 		return err
 	}
-	if !guidPattern.MatchString(s) {
+	if !guidPattern().MatchString(s) {
 		return errors.New("must be a GUID, such as 00000000-0000-0000-0000-000000000000")
 	}
 	return nil
@@ -125,7 +132,7 @@ func parseTenant(s string) (string, error) {
 	case "common", "organizations", "consumers", consumersTenant:
 		return "", errors.New("must name the customer's own tenant: an app-only token cannot be issued for common, organizations or consumers")
 	}
-	if guidPattern.MatchString(tenant) || isDomain(tenant) {
+	if guidPattern().MatchString(tenant) || isDomain(tenant) {
 		return tenant, nil
 	}
 	return "", errors.New("must be the tenant's GUID or one of its verified domain names, such as contoso.onmicrosoft.com")
@@ -137,7 +144,7 @@ func isDomain(s string) bool {
 		return false
 	}
 	for _, label := range labels {
-		if !labelPattern.MatchString(label) {
+		if !labelPattern().MatchString(label) {
 			return false
 		}
 	}
@@ -155,12 +162,12 @@ func checkScope(s string) error {
 	if !ok || strings.ContainsFunc(s, unicode.IsSpace) || len(s) > maxScopeLength {
 		return fmt.Errorf("must be one {resource}%s of at most %d characters", defaultSuffix, maxScopeLength)
 	}
-	if guidPattern.MatchString(resource) {
+	if guidPattern().MatchString(resource) {
 		return nil
 	}
 	u, err := url.Parse(resource)
 	absolute := strings.HasPrefix(resource, "https://") || strings.HasPrefix(resource, "api://")
-	if err != nil || !absolute || u.Host == "" || u.User != nil || !uriPattern.MatchString(resource) {
+	if err != nil || !absolute || u.Host == "" || u.User != nil || !uriPattern().MatchString(resource) {
 		return errors.New("must name its resource as an absolute https:// or api:// URI without query or fragment, or as a GUID")
 	}
 	return nil
