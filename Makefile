@@ -51,7 +51,7 @@ check: ## find what is wrong without running it; changes nothing
 	cd $(MSAL) && go vet ./... && go mod tidy -diff
 	go run $(STATICCHECK) ./...
 
-e2e: ## prove what needs more than Go: moto, the SAM template and its builds and, with a Docker engine, sam local
+e2e: ## prove what needs more than Go: moto, the template and its builds, and both functions in containers
 	scripts/e2e.sh
 
 bench: build ## measure against the targets, and beside the same in Python; ten minutes; writes docs/performance.md
