@@ -152,3 +152,26 @@ var usedElsewhere = map[string]struct{ stops, property, value string }{
 		"", "",
 	},
 }
+
+// wildcards are the resources that hold one, or the actions that have nothing else for a resource, and why that is. A wildcard
+// that is new fails the tests until this list has it.
+var wildcards = map[string]string{
+	"secretsmanager:ListSecrets":  "it takes no other resource; it shows names and Descriptions, and no values",
+	"sts:GetWebIdentityToken":     "it takes no other resource; the audience narrows it",
+	"entra/apps/*":                "apps are created while the functions run",
+	"entra/connections/*":         "connections are created while the functions run",
+	"entra/connections/default/*": "the connections of one app, which are created while the stack stands",
+	"Api/$default/*":              "every route of this API's only stage",
+}
+
+// trusted is who takes on each role, and on what condition.
+var trusted = map[string]struct {
+	service   string
+	condition any
+}{
+	"ProvisionRole": {"lambda.amazonaws.com", nil},
+	"RefreshRole":   {"lambda.amazonaws.com", nil},
+	"ScheduleRole": {"scheduler.amazonaws.com", map[string]any{
+		"StringEquals": map[string]any{"aws:SourceAccount": pseudoParameters["AWS::AccountId"]},
+	}},
+}

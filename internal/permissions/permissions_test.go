@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -307,10 +308,48 @@ func TestRolesReachNoFurther(t *testing.T) {
 	}
 }
 
+func TestEveryWildcardHasAReason(t *testing.T) {
+	granted := read(t, everything).permissions()
+	unused := maps.Clone(wildcards)
+	for _, p := range granted {
+		if strings.ContainsAny(p.action, "*?") {
+			t.Errorf("%s is more than one action", p)
+		}
+		what := here.ReplaceAllString(p.resource, "")
+		if what == "*" {
+			what = p.action
+		}
+		if strings.ContainsAny(p.resource, "*?") && wildcards[what] == "" {
+			t.Errorf("say why the resource has to have a wildcard: %s", p)
+		}
+		delete(unused, what)
+	}
+	for what := range unused {
+		t.Errorf("no permission is for the wildcard of %s", what)
+	}
+}
+
+func TestRolesTrustOneServiceEach(t *testing.T) {
+	tmpl := read(t, everything)
+	for name, r := range tmpl.resources {
+		if r.Type != "AWS::IAM::Role" {
+			continue
+		}
+		want := map[string]any{"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": map[string]any{"Service": trusted[name].service}}
+		if condition := trusted[name].condition; condition != nil {
+			want["Condition"] = condition
+		}
+		document := tmpl.property(name + ".AssumeRolePolicyDocument").(map[string]any)
+		if got := document["Statement"]; !reflect.DeepEqual(got, []any{want}) {
+			t.Errorf("%s may be taken on by %v, want %v", name, got, want)
+		}
+	}
+}
+
 func TestRolesFollowTheParameters(t *testing.T) {
 	for _, p := range read(t, map[string]string{"SecretPrefix": "team/tokens"}).permissions() {
-		if strings.HasPrefix(p.action, "sts:") {
-			t.Errorf("without federation, there is %s", p)
+		if strings.HasPrefix(p.action, "sts:") || strings.HasPrefix(p.action, "kms:") {
+			t.Errorf("without federation and a key, there is %s", p)
 		}
 		if strings.HasPrefix(p.action, "secretsmanager:") && p.resource != "*" && !strings.HasPrefix(p.resource, secretARN+"team/tokens/") {
 			t.Errorf("with another prefix, there is %s", p)

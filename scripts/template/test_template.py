@@ -8,7 +8,7 @@ import sys
 import pytest
 from cfnlint.api import lint_file
 
-from stack import ROOT, TEMPLATE, Stack, source
+from stack import ROOT, TEMPLATE, Stack, source, transformed
 
 VARIABLES = {
     "SECRET_PREFIX": "entra",
@@ -76,6 +76,23 @@ class TestFunctions:
     def test_reserves_concurrency_only_when_asked(self, function):
         assert "ReservedConcurrentExecutions" not in Stack().resources[function]["Properties"]
         assert Stack(ReservedConcurrency=5).resources[function]["Properties"]["ReservedConcurrentExecutions"] == 5
+
+
+def test_the_transform_adds_no_permission():
+    """Those in the template are held to a reviewed list by internal/permissions."""
+
+    def roles_and_policies(template):
+        return {name: r for name, r in template["Resources"].items() if r["Type"].startswith("AWS::IAM::")}
+
+    written = roles_and_policies(source())
+    assert len(written) == 5 and roles_and_policies(transformed()) == written
+    stack = Stack(AlarmEmail="someone@contoso.example")
+    others = [r["Properties"] for name, r in stack.resources.items() if name not in written]
+    assert not any("Polic" in name for properties in others for name in properties)
+    for permission in stack.of_type("AWS::Lambda::Permission").values():
+        assert permission["FunctionName"] == "<ProvisionFunction>"
+        assert permission["Principal"] == "apigateway.amazonaws.com"
+        assert permission["SourceArn"].startswith("arn:aws:execute-api:eu-west-1:123456789012:<Api>/")
 
 
 def test_every_route_that_is_served_is_there_and_asks_for_a_signature():
