@@ -1,5 +1,5 @@
-"""The alarms and the dashboard: that each watches a metric that there is, and that trouble trips the alarm meant for it and
-no other."""
+"""The alarms and the dashboard: that each watches metrics that there are, and how they are wired. That trouble trips the alarm
+meant for it is shown in functions/refresh, on the metrics that the function emits."""
 
 import json
 import re
@@ -75,140 +75,6 @@ def test_the_address_gets_the_mails():
     assert topic["Subscription"] == [{"Protocol": "email", "Endpoint": "someone@contoso.example"}]
 
 
-# What a sweep leaves when all is well, every five minutes; other metrics come with other dimensions.
-WELL = {name: 0 for name, (_, by) in EMITTED.items() if not by} | {
-    "SweepsSucceeded": 1,
-    "Failed": 0,
-    "Refused": 0,
-    "ShortestLife": 1600,
-}
-QUEUE = "ApproximateNumberOfMessagesVisible"
-
-
-def minutes(change=lambda minute, sweep: sweep, length=120, every=5, queue=lambda minute: 0):
-    """What CloudWatch holds for each minute, of sweeps that change may alter, or take away with None."""
-    swept = [change(m, dict(WELL)) if m % every == 0 else None for m in range(length)]
-    return [(sweep or {}) | {QUEUE: queue(m)} for m, sweep in enumerate(swept)]
-
-
-def breaches(alarm, history, further):
-    """Whether an alarm is in ALARM after this history, as CloudWatch documents the evaluation of missing data: it looks
-    further back than the evaluation periods, and takes real data points before it fills in missing ones. How much further
-    depends; an alarm that means what it says does not."""
-    _, metric, _, _, _ = metric_of(alarm)
-    n, m = alarm["EvaluationPeriods"], alarm.get("DatapointsToAlarm", alarm["EvaluationPeriods"])
-    below = alarm["ComparisonOperator"] == "LessThanThreshold"
-    points = [minute.get(metric) for minute in history[-n - further :]]
-    if "Metrics" in alarm:
-        (expression,) = (x["Expression"] for x in alarm["Metrics"] if "Expression" in x)
-        assert re.fullmatch(r"FILL\(\w+, 0\)", expression)
-        if any(p is not None for p in points):  # it may take more than nothing to fill
-            points = [0 if p is None else p for p in points]
-    real = [p < alarm["Threshold"] if below else p > alarm["Threshold"] for p in points if p is not None][-n:]
-    if alarm["TreatMissingData"] == "missing" and not real:
-        return False  # INSUFFICIENT_DATA
-    assert alarm["TreatMissingData"] in ("missing", "breaching", "notBreaching")
-    missing = max(0, n - len(real))
-    return sum(real) + (missing if alarm["TreatMissingData"] == "breaching" else 0) >= m
-
-
-def tripped(history, **parameters):
-    """The alarms that go off at some time after the first hour of the history, with the minute of each."""
-    alarms = Stack(**parameters).of_type("AWS::CloudWatch::Alarm")
-    first = {}
-    for further in (0, 5):
-        for end in range(61, len(history) + 1):
-            for name, alarm in alarms.items():
-                if breaches(alarm, history[:end], further):
-                    first.setdefault((name, further), end - 1)
-    names = {name for name, _ in first}
-    assert len(first) == 2 * len(names), "an alarm that depends on how far CloudWatch looks back"
-    return {name: first[name, 5] for name in names}
-
-
-def from_minute(start, **values):
-    return lambda minute, sweep: sweep | values if minute >= start else sweep
-
-
-def at_minute(*when, **values):
-    return lambda minute, sweep: sweep | values if minute in when else sweep
-
-
-def killed(*when):
-    return lambda minute, sweep: None if minute in when else sweep
-
-
-class TestTroubleTripsTheAlarmMeantForIt:
-    def test_none_when_all_is_well(self):
-        assert tripped(minutes()) == {}
-
-    def test_a_killed_sweep(self):
-        history = minutes(killed(65), queue=lambda minute: int(minute >= 70))
-        assert tripped(history) == {"SweepFailed": 70}
-
-    def test_a_killed_sweep_between_two_that_take_all_their_time(self):
-        # Sweeps end up to five minutes after they began: one at once, the next not at all, the last at the very end.
-        history = minutes(killed(65, 70), queue=lambda minute: int(minute >= 70))
-        history[74] |= WELL
-        assert tripped(history) == {"SweepFailed": 70}
-
-    def test_a_schedule_that_stopped(self):
-        history = minutes(lambda minute, sweep: sweep if minute <= 65 else None)
-        assert tripped(history) == {"NoSweepSucceeded": 80}
-
-    def test_sweeps_that_are_all_killed(self):
-        history = minutes(
-            lambda minute, sweep: sweep if minute <= 65 else None, queue=lambda minute: max(0, minute - 70) // 5
-        )
-        assert tripped(history).keys() == {"NoSweepSucceeded", "SweepFailed"}
-
-    def test_a_refused_connection(self):
-        change = lambda minute, sweep: sweep | {"NewRefusals": int(minute == 65), "Refused": int(minute >= 65)}
-        assert tripped(minutes(change)) == {"ConnectionRefused": 65}
-
-    def test_an_expiring_credential(self):
-        assert tripped(minutes(from_minute(65, ExpiringCredentials=1))) == {"CredentialExpires": 65}
-
-    def test_a_token_that_nobody_could_refresh(self):
-        def change(minute, sweep):
-            life = 1600 if minute < 65 else 1600 - 60 * (minute - 65)
-            return sweep | {"ShortestLife": life, "Failed": int(minute >= 65)}
-
-        assert tripped(minutes(change)) == {"TokenAboutToExpire": 80}
-
-    def test_a_short_life_is_a_matter_of_quarter_hours_and_no_less(self):
-        assert tripped(minutes(from_minute(65, ShortestLife=900))) == {}
-        assert tripped(minutes(from_minute(65, ShortestLife=899))) == {"TokenAboutToExpire": 65}
-
-    def test_no_connection_at_all(self):
-        def change(minute, sweep):
-            del sweep["ShortestLife"]
-            return sweep
-
-        assert tripped(minutes(change)) == {}
-
-    def test_work_that_is_deferred_once_and_again(self):
-        assert tripped(minutes(at_minute(65, Deferred=100))) == {}
-        assert tripped(minutes(at_minute(65, 70, Deferred=100))) == {"WorkDeferred": 70}
-
-    def test_failures_that_pass(self):
-        assert tripped(minutes(from_minute(65, Failed=3, Due=3, Waiting=2))) == {}
-
-    def test_another_schedule(self):
-        slow = {"every": 15, "length": 240}
-        assert tripped(minutes(killed(75), queue=lambda minute: int(minute >= 80), **slow), SilenceMinutes=45) == {
-            "SweepFailed": 80
-        }
-        stopped = minutes(lambda minute, sweep: sweep if minute <= 75 else None, **slow)
-        assert tripped(stopped, SilenceMinutes=45) == {"NoSweepSucceeded": 120}
-        assert tripped(minutes(at_minute(75, 90, Deferred=1), **slow), SilenceMinutes=45) == {"WorkDeferred": 90}
-
-    def test_alarms_end(self):
-        alarms = Stack().of_type("AWS::CloudWatch::Alarm")
-        history = minutes(at_minute(65, NewRefusals=1, ShortestLife=1, ExpiringCredentials=1))
-        assert not any(breaches(alarm, history[:90], further) for alarm in alarms.values() for further in (0, 5))
-
-
 class TestDashboard:
     body = json.loads(Stack().the("AWS::CloudWatch::Dashboard")["DashboardBody"])
     widgets = body["widgets"]
@@ -249,7 +115,7 @@ class TestDashboard:
             "Deferred",
             "Refused",
             "SweepDuration",
-            QUEUE,
+            "ApproximateNumberOfMessagesVisible",
         }
 
     def test_draws_the_lines_that_matter(self):
