@@ -35,7 +35,9 @@ unset DOCKER_CONTEXT
 for options in '' --storage-driver=vfs; do # vfs is slower, and works everywhere
 	dockerd --config-file "$state/dockerd.json" --host "$DOCKER_HOST" $options >"$state/dockerd.log" 2>&1 </dev/null &
 	dockerd=$!
-	until docker version >/dev/null 2>&1; do
+	patience=$((SECONDS + 120)) # a busy machine starts slowly
+	until timeout 10 docker version >/dev/null 2>&1; do
+		[ "$SECONDS" -lt "$patience" ] || kill -KILL "$dockerd" 2>/dev/null || true
 		kill -0 "$dockerd" 2>/dev/null || continue 2
 		sleep 0.2
 	done
