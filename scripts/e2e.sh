@@ -51,13 +51,12 @@ until_in() { # until_in <text> <log> <pid>: waits for the text, at most two minu
 
 # The SAM CLI, moto and what comes with them: the linter, boto3
 
-requirements=(scripts/*/requirements.txt)
-if ! cat "${requirements[@]}" | cmp -s - .venv/requirements.txt; then
-	if ! python3 -m venv .venv || ! .venv/bin/pip install --quiet "${requirements[@]/#/--requirement=}"; then
+if ! cmp -s scripts/requirements.txt .venv/requirements.txt; then
+	if ! python3 -m venv .venv || ! .venv/bin/pip install --quiet --requirement=scripts/requirements.txt; then
 		echo 'The SAM CLI and moto cannot be installed: that needs Python 3 with venv and pip, and access to a package index.' >&2
 		exit 1
 	fi
-	cat "${requirements[@]}" >.venv/requirements.txt
+	cp scripts/requirements.txt .venv/
 fi
 export PATH="$PWD/.venv/bin:$PATH"
 
