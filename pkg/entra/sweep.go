@@ -267,6 +267,7 @@ func (s *sweep) refresh(ctx context.Context, due dueConnection) {
 	switch {
 	case before.TenantID == "":
 		err = &Error{Class: Refused, Code: CodeUnreadable}
+		s.Log.WarnContext(ctx, "refresh failed", "connection", before.String(), "code", CodeUnreadable, "status", NeedsPerson)
 	case err == nil:
 		after, err = r.refresh(ctx, app, before)
 	case errors.Is(err, ErrNotFound):
