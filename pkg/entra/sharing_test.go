@@ -89,6 +89,23 @@ func TestOneRequestForOneNeed(t *testing.T) {
 	}
 }
 
+// A shared token is not stored over one that was asked for later, as when a
+// person refreshes a connection while the sweep comes to it.
+func TestSharedTokenIsNotTheOlder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		first, second := numbered(0, entra.OK), numbered(0, entra.OK)
+		second.Name, second.RefreshedAt = "second", time.Now().Add(15*time.Second)
+		slow := &slowEntra{takes: time.Second}
+		report, _, err := slow.sweepOf(t, &shelf{pages: [][]entra.Connection{{first}, {second}}, pageTakes: 10 * time.Second}, 5*time.Minute)
+		if err != nil || report.Refreshed != 2 {
+			t.Fatalf("report %+v, %v", report, err)
+		}
+		if asked := slow.asked[tenant(0)]; asked < 20*time.Second {
+			t.Errorf("what was refreshed after 15s gets a token that was asked for after %v", asked)
+		}
+	})
+}
+
 // Connections that were provisioned together do not fall due together for ever,
 // and none is refreshed more often than its secret has room for versions.
 func TestJitter(t *testing.T) {

@@ -260,7 +260,11 @@ func (s *sweep) refresh(ctx context.Context, due dueConnection) {
 	r := refresher{
 		store: s.Store, now: s.Now, log: s.Log, changed: s.Changed,
 		ask: func(ctx context.Context, app App, tenantID string) (Token, error) {
-			return due.need.ask(ctx, s.Entra, app, tenantID)
+			token, err := due.need.ask(ctx, s.Entra, app, tenantID)
+			if err == nil && token.RequestedAt.Before(before.RefreshedAt) {
+				return s.Entra.Token(ctx, app, tenantID) // refreshed since that was asked for
+			}
+			return token, err
 		},
 	}
 	after, err := before, due.app.err
