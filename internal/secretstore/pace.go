@@ -84,7 +84,7 @@ func (p *pace) learn(err error) error {
 	switch limit := p.limiter.Limit(); {
 	case throttled && time.Since(p.loweredAt) > lowered:
 		p.loweredAt = time.Now()
-		p.limiter.SetLimit(max(min(limit, p.ceiling)*3/4, 1))
+		p.limiter.SetLimit(max(min(limit, p.ceiling)*3/4, min(1, p.ceiling)))
 	case err == nil && limit < p.ceiling:
 		p.limiter.SetLimit(min(limit+p.ceiling/limit/60, p.ceiling))
 	}

@@ -154,3 +154,23 @@ func TestThrottledWriteIsNotGivenUpSoon(t *testing.T) {
 		}
 	})
 }
+
+// A ceiling below one write a second is kept as well.
+func TestLowCeilingOutlastsThrottling(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, _, server := openInMemory(t, secretstore.Config{Prefix: "entra", WritesPerSecond: 0.5}, nil)
+		if _, err := store.CreateConnection(t.Context(), connection(), token); err != nil {
+			t.Fatal(err)
+		}
+		server.Fail(secretstoretest.Fault{Op: "UpdateSecret", Error: "ThrottlingException", Times: 1})
+		begin := time.Now()
+		for range 4 {
+			if err := store.SaveFailure(t.Context(), connection()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if took := time.Since(begin); took < 10*time.Second {
+			t.Errorf("five attempts take %v at one in two seconds", took)
+		}
+	})
+}
