@@ -38,7 +38,7 @@ func (t *tally) fail(class string) {
 func (t *tally) see(before, after Connection) {
 	since := after.refusedSince()
 	switch {
-	case after.TenantID == "", since.After(before.refusedSince()):
+	case after.TenantID == "", since.After(before.refusedSince()) && since.Equal(after.Failure.At):
 		// The unreadable one is new each time: nothing can be recorded of it.
 		t.NewlyRefused++
 	case since.IsZero() && !before.refusedSince().IsZero():

@@ -107,6 +107,28 @@ func TestChangesAreToldOnce(t *testing.T) {
 	expect("recorded", refused, 0, 0, entra.SweepReport{})
 }
 
+// A refusal that the listing does not show yet is no news, and counts.
+func TestRefusalsUnderLag(t *testing.T) {
+	w := newWorldWith(t, secretstoretest.Options{ListLag: 5 * time.Minute})
+	var told changes
+	w.sweeper.Changed = told.add
+	c := w.provision(t, tenantA)
+	w.clock.advance(time.Hour)
+	w.entra.Fail(entratest.Fault{Tenant: tenantA, Response: entratest.Refused(7000222)})
+	w.sweep(t)
+	since := w.clock.Now()
+	w.clock.advance(time.Minute)
+	if report := w.sweep(t); report.Failed != 1 || report.Health.NewlyRefused != 0 {
+		t.Errorf("report %+v", report)
+	}
+	if got, want := told.take(), tenantA[:8]+" refused"; got != want {
+		t.Errorf("told %q, want %q", got, want)
+	}
+	if f := w.connection(t, c.ConnectionRef).Failure; f.Refusals != 2 || !f.RefusedSince.Equal(since) {
+		t.Errorf("%d refusals since %v, want 2 since %v", f.Refusals, f.RefusedSince, since)
+	}
+}
+
 // What the metrics are made of.
 func TestHealthAfterASweep(t *testing.T) {
 	w := newWorld(t)

@@ -64,12 +64,16 @@ func (r refresher) still(ctx context.Context, c Connection) (Connection, error) 
 // the listing may be some minutes behind. That the record itself could not be
 // written changes nothing for the caller: the next sweep meets the same failure.
 func (r refresher) fail(ctx context.Context, app App, c Connection, failure *Error) Connection {
+	now, err := r.still(ctx, c)
+	unchanged := err == nil && now.Version == c.Version
+	if unchanged {
+		c = now // with the last failure, which makes no version and may not be listed yet
+	}
 	failed := c.withFailure(failure, app, r.now())
 	r.log.WarnContext(ctx, "refresh failed", "connection", c.String(), "tenant_id", c.TenantID,
 		"code", failure.Code, "status", failed.Status(), "refusals", failed.Failure.Refusals, "next_attempt_at", failed.Failure.NextAttempt,
 		"trace_id", failure.TraceID, "correlation_id", failure.CorrelationID)
-	now, err := r.still(ctx, c)
-	if err == nil && now.Version == c.Version {
+	if unchanged {
 		if err = r.store.SaveFailure(ctx, failed); err == nil {
 			r.tell(ctx, c, failed)
 		}
