@@ -27,19 +27,28 @@ func (w *world) asked() map[string]int {
 func TestOneRequestForOneNeed(t *testing.T) {
 	w := newWorld(t)
 	w.entra.SetSecrets(clientID, entratest.Secret{Value: canary}, entratest.Secret{Value: "n3w-secret"})
-	second, other := w.app(), w.app()
-	second.Name, other.Name = "second", "other"
-	other.Credential.ClientSecret = entra.NewSecret("n3w-secret")
-	for _, app := range []entra.App{w.app(), second, other} {
+	w.entra.AddApp(entratest.App{ClientID: otherClient, Secrets: []entratest.Secret{{Value: canary}}})
+	for _, tenant := range []string{tenantA, tenantB} {
+		w.entra.Consent(tenant, otherClient, "User.Read.All")
+	}
+	var refs []entra.ConnectionRef
+	for name, change := range map[string]func(*entra.App){
+		"default":    func(*entra.App) {},
+		"second":     func(*entra.App) {},
+		"credential": func(a *entra.App) { a.Credential.ClientSecret = entra.NewSecret("n3w-secret") },
+		"client":     func(a *entra.App) { a.ClientID = otherClient },
+		"scope":      func(a *entra.App) { a.Scope = devOps },
+		"cloud":      func(a *entra.App) { a.Cloud = entra.USGov },
+	} {
+		app := w.app()
+		app.Name = name
+		change(&app)
 		if _, _, err := w.provisioner.PutApp(t.Context(), app); err != nil {
 			t.Fatal(err)
 		}
-	}
-	var refs []entra.ConnectionRef
-	for _, app := range []string{"default", "second", "other"} {
 		for _, name := range []string{"one", "two"} {
 			for _, tenant := range []string{tenantA, tenantB} {
-				r := entra.ProvisionRequest{App: app, Connection: name + tenant[:1], TenantID: tenant}
+				r := entra.ProvisionRequest{App: app.Name, Connection: name + tenant[:1], TenantID: tenant}
 				c, _, err := w.provisioner.Provision(t.Context(), r)
 				if err != nil {
 					t.Fatal(err)
@@ -59,13 +68,13 @@ func TestOneRequestForOneNeed(t *testing.T) {
 	}
 
 	w.clock.advance(time.Hour)
-	checkReport(t, "all due", w.sweep(t), entra.SweepReport{Checked: 12, Due: 12, Refreshed: 12})
-	// Of default and second together one, of other another.
-	if got := w.asked(); got[tenantA] != 2 || got[tenantB] != 2 {
-		t.Errorf("asked %v, want twice for each tenant", got)
+	checkReport(t, "all due", w.sweep(t), entra.SweepReport{Checked: 24, Due: 24, Refreshed: 24})
+	// Of default and second together one, of each other app another.
+	if got := w.asked(); got[tenantA] != 5 || got[tenantB] != 5 {
+		t.Errorf("asked %v, want five times for each tenant", got)
 	}
-	if n := len(values()); n != 4 {
-		t.Errorf("%d different values are stored, want 4", n)
+	if n := len(values()); n != 10 {
+		t.Errorf("%d different values are stored, want 10", n)
 	}
 	for _, ref := range refs {
 		if c := w.connection(t, ref); !c.RefreshedAt.Equal(w.clock.Now()) {
@@ -75,17 +84,17 @@ func TestOneRequestForOneNeed(t *testing.T) {
 
 	w.clock.advance(time.Hour)
 	w.sweep(t)
-	if got := w.asked(); got[tenantA] != 2 || got[tenantB] != 2 {
+	if got := w.asked(); got[tenantA] != 5 || got[tenantB] != 5 {
 		t.Errorf("the next time asked %v: nothing is kept between sweeps", got)
 	}
 
 	w.clock.advance(time.Hour)
 	w.entra.Fail(entratest.Fault{Tenant: tenantA, Response: entratest.Throttled("60")})
-	if report := w.sweep(t); report.Failed != 6 || report.Refreshed != 6 {
+	if report := w.sweep(t); report.Failed != 12 || report.Refreshed != 12 {
 		t.Errorf("with one tenant throttled: %+v", report)
 	}
-	if got := w.asked(); got[tenantA] != 2 {
-		t.Errorf("a tenant that throttles is asked %d times, want 2", got[tenantA])
+	if got := w.asked(); got[tenantA] != 5 {
+		t.Errorf("a tenant that throttles is asked %d times, want 5", got[tenantA])
 	}
 }
 
