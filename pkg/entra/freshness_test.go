@@ -3,7 +3,6 @@ package entra_test
 import (
 	"cmp"
 	"flag"
-	"log/slog"
 	"math"
 	"math/rand/v2"
 	"runtime/debug"
@@ -13,7 +12,6 @@ import (
 	"time"
 
 	"entra-connector/internal/secretstore/secretstoretest"
-	"entra-connector/pkg/entra"
 )
 
 var (
@@ -269,40 +267,4 @@ func (s *simulation) run(plan func(*program)) {
 		s.t.Errorf("the effects of the %s last to the end", s.phase)
 	}
 	s.enter(phaseOrdinary)
-}
-
-// Connections that were provisioned together, with tokens that all live equally
-// long, do not fall due together for ever, be the schedule as punctual as it may.
-func TestConnectionsSpreadOut(t *testing.T) {
-	for name, late := range map[string]time.Duration{"punctual": 0, "within a minute": time.Minute} {
-		t.Run(name, func(t *testing.T) { synctest.Test(t, func(t *testing.T) { spreadOut(t, late) }) })
-	}
-}
-
-func spreadOut(t *testing.T, late time.Duration) {
-	const connections = 200
-	store := newMemory(connections, 3599*time.Second)
-	sweeper := entra.Sweeper{
-		Store: store, Window: window, Jitter: jitter, Now: time.Now, Log: slog.New(slog.DiscardHandler),
-		Entra: entra.NewClient(entra.ClientConfig{Transport: &slowEntra{takes: 100 * time.Millisecond, asked: make(map[string]time.Duration)}}),
-	}
-	r := rand.New(rand.NewPCG(*simSeed, 0))
-	var due []int // of each sweep
-	begin := time.Now()
-	for n := range 2 * 24 * 60 / 5 {
-		time.Sleep(time.Until(begin.Add(time.Duration(n)*every + time.Duration(r.Int64N(int64(late)+1)))))
-		report, err := sweeper.Sweep(t.Context(), entra.SweepRequest{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		due = append(due, report.Refreshed)
-	}
-	var share []int
-	for hours := range slices.Chunk(due, 6*12) {
-		share = append(share, slices.Max(hours)*100/connections)
-	}
-	t.Logf("of %d connections at most so many %% were due at once, by quarters of a day: %d; %d refreshes", connections, share, store.saved)
-	if most := slices.Max(share[1:]); most > 35 {
-		t.Errorf("%d%% still fall due together after a quarter of a day", most)
-	}
 }

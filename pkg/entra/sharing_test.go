@@ -2,6 +2,8 @@ package entra_test
 
 import (
 	"fmt"
+	"math/rand/v2"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -118,40 +120,34 @@ func TestSharedTokenIsNotTheOlder(t *testing.T) {
 // Connections that were provisioned together do not fall due together for ever,
 // and none is refreshed more often than its secret has room for versions.
 func TestJitter(t *testing.T) {
-	for _, lifetime := range []int{3599, 1800} {
+	for _, tt := range []struct {
+		lifetime int           // seconds
+		late     time.Duration // at most, of the schedule's events
+	}{{3599, 0}, {3599, time.Minute}, {1800, 0}} {
 		synctest.Test(t, func(t *testing.T) {
-			const many = 120
+			const many, days, slots = 120, 3, 24 * 12
 			store := &shelf{pages: [][]entra.Connection{numberedFrom(0, many, entra.OK)}, keeps: new(sync.Mutex)}
-			slow := &slowEntra{lifetime: lifetime}
-			refreshes := 0
-			var perSweep []int
-			for range 3 * 24 * 12 { // three days
-				report, _, err := slow.sweepOf(t, store, 5*time.Minute)
+			slow := &slowEntra{lifetime: tt.lifetime}
+			random := rand.New(rand.NewPCG(1, 0))
+			refreshed := make([]int, days*slots)
+			begin, versions := time.Now(), 0
+			for n := range refreshed {
+				time.Sleep(time.Until(begin.Add(time.Duration(n)*every + time.Duration(random.Int64N(int64(tt.late)+1)))))
+				report, _, err := slow.sweepOf(t, store, every)
 				if err != nil {
 					t.Fatal(err)
 				}
-				if report.Refreshed > 0 {
-					perSweep = append(perSweep, report.Refreshed)
-				}
-				refreshes += report.Refreshed
-				time.Sleep(5 * time.Minute)
+				refreshed[n] = report.Refreshed
+				versions += report.Refreshed
 			}
-			perDay := refreshes / many / 3
-			if perDay > 99 {
-				t.Errorf("lifetime %d: %d versions a day", lifetime, perDay)
+			if perDay := versions / many / days; perDay > 99 {
+				t.Errorf("%+v: %d versions a day", tt, perDay)
 			}
-			if first, most := perSweep[0], maxOf(perSweep[len(perSweep)-12:]); first != many || lifetime == 3599 && most > many/3 {
-				t.Errorf("lifetime %d: %d due together at first, %d on the third day", lifetime, first, most)
+			if first, most := refreshed[0], slices.Max(refreshed[slots/4:]); first != many || tt.lifetime == 3599 && most > many/3 {
+				t.Errorf("%+v: %d due together at first, %d after a quarter of a day", tt, first, most)
 			}
 		})
 	}
-}
-
-func maxOf(n []int) (most int) {
-	for _, n := range n {
-		most = max(most, n)
-	}
-	return most
 }
 
 // Two sweeps at once, as when the schedule fires twice, do no more than ask

@@ -12,7 +12,6 @@ import (
 	"math"
 	"net/http"
 	"net/http/httptest"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -543,39 +542,4 @@ func (s *simulation) String() string {
 		s.delay.Round(time.Millisecond), s.recovery.Round(time.Millisecond))
 	fmt.Fprintf(&b, "\n  calls to AWS: %v", s.took)
 	return b.String()
-}
-
-// memory is a store in memory with connections that were all provisioned now.
-type memory struct {
-	shelf
-	mu    sync.Mutex
-	index map[entra.ConnectionRef]int
-	all   []entra.Connection
-	saved int
-}
-
-func newMemory(connections int, life time.Duration) *memory {
-	m := &memory{index: make(map[entra.ConnectionRef]int)}
-	m.app = (&world{}).app()
-	for n := range connections {
-		c := numbered(n, entra.OK)
-		c.RefreshedAt, c.ExpiresAt, c.Lifetime = time.Now(), time.Now().Add(life), life
-		m.index[c.ConnectionRef] = n
-		m.all = append(m.all, c)
-	}
-	return m
-}
-
-func (m *memory) Connections(context.Context, string, int, string) ([]entra.Connection, string, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return slices.Clone(m.all), "", nil
-}
-
-func (m *memory) SaveToken(_ context.Context, c entra.Connection, _ entra.Token) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.saved++
-	m.all[m.index[c.ConnectionRef]] = c
-	return nil
 }
