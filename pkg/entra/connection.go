@@ -141,11 +141,10 @@ func (c Connection) due(app App, window time.Duration, jitter float64, now time.
 }
 
 // sooner is how much sooner than at the latest this token is due: up to the
-// given part of that, and not so soon that the store's limit of versions a day
-// comes near. It is the same whenever it is asked for, and another for the next
-// token.
+// given part of that. It is the same whenever it is asked for, and another for
+// the next token.
 func (c Connection) sooner(latest time.Duration, jitter float64) time.Duration {
-	most := min(time.Duration(jitter*float64(latest)), c.Lifetime-latest-minLifetime/2)
+	most := time.Duration(jitter * float64(latest))
 	if most <= 0 {
 		return 0
 	}

@@ -1,9 +1,7 @@
 package entra_test
 
 import (
-	"cmp"
 	"context"
-	"fmt"
 	"io"
 	"log/slog"
 	"math/rand/v2"
@@ -21,9 +19,8 @@ import (
 // slowEntra answers after a while, of the bubble's time, and remembers when each
 // tenant was asked for. What takes for ever ends with its request.
 type slowEntra struct {
-	takes    time.Duration
-	lifetime int // seconds; 3599 if zero
-	refuses  bool
+	takes   time.Duration
+	refuses bool
 
 	mu    sync.Mutex
 	begin time.Time
@@ -39,7 +36,7 @@ func (s *slowEntra) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, r.Context().Err()
 	case <-time.After(s.takes):
 	}
-	status, body := 200, fmt.Sprintf(`{"token_type":"Bearer","expires_in":%d,"access_token":"opaque"}`, cmp.Or(s.lifetime, 3599))
+	status, body := 200, `{"token_type":"Bearer","expires_in":3599,"access_token":"opaque"}`
 	if s.refuses {
 		status, body = 401, `{"error":"invalid_client","error_codes":[7000222]}`
 	}
