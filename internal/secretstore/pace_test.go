@@ -14,6 +14,7 @@ import (
 
 	"entra-connector/internal/secretstore"
 	"entra-connector/internal/secretstore/secretstoretest"
+	"entra-connector/pkg/entra"
 )
 
 // An account at AWS's quotas, on a bubble's clock.
@@ -171,6 +172,22 @@ func TestLowCeilingOutlastsThrottling(t *testing.T) {
 		}
 		if took := time.Since(begin); took < 10*time.Second {
 			t.Errorf("five attempts take %v at one in two seconds", took)
+		}
+	})
+}
+
+// A listing leaves others some of AWS's hundred calls a second.
+func TestListsLeaveSomeOfTheQuota(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, _, _ := openInMemory(t, secretstore.Config{Prefix: "entra"}, nil)
+		begin := time.Now()
+		for range 101 {
+			if _, _, err := store.Connections(t.Context(), "", entra.PageLimit, ""); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if took := time.Since(begin); took < 1100*time.Millisecond {
+			t.Errorf("101 calls take %v", took)
 		}
 	})
 }
