@@ -157,8 +157,9 @@ func TestSweepLeavesTimeToFinish(t *testing.T) {
 			all := numberedFrom(0, 1000, entra.OK)
 			slow := &slowEntra{takes: time.Hour}
 			report, took, err := slow.sweepOf(t, &shelf{pages: slices.Collect(slices.Chunk(all, 100))}, tt.within)
-			if err != nil || report.Failed != tt.failed || report.Deferred != tt.deferred || report.Due != 1000 {
-				t.Errorf("within %v: %d failed, %d deferred, %d due, %v, want %d, %d, 1000", tt.within, report.Failed, report.Deferred, report.Due, err, tt.failed, tt.deferred)
+			if err != nil || report.Failed != tt.failed || report.Deferred != tt.deferred || report.Due != 1000 || report.Health.Healthy != 1000 {
+				t.Errorf("within %v: %d failed, %d deferred, %d due, %d healthy, %v, want %d, %d, 1000, 1000", tt.within,
+					report.Failed, report.Deferred, report.Due, report.Health.Healthy, err, tt.failed, tt.deferred)
 			}
 			var last time.Duration
 			for _, at := range slow.asked {

@@ -369,7 +369,11 @@ func TestSweepOutlivesItsStore(t *testing.T) {
 			t.Fatal(err)
 		}
 		w.clock.advance(time.Minute)
-		checkReport(t, "still listed", w.sweep(t), entra.SweepReport{Checked: 1})
+		report := w.sweep(t)
+		checkReport(t, "still listed", report, entra.SweepReport{Checked: 1})
+		if report.Health.Healthy > 0 {
+			t.Error("it counts as healthy")
+		}
 		w.clock.advance(5 * time.Minute)
 		checkReport(t, "no more", w.sweep(t), entra.SweepReport{})
 	})
