@@ -92,7 +92,7 @@ func (b *bench) everythingDue(ctx context.Context, p *page) error {
 	if err := r.seed(b.due, b.due, soon); err != nil {
 		return err
 	}
-	p.asked = b.due
+	p.asked, p.idle = b.due, b.idle
 	p.due, err = b.sweep(ctx, r, "everything due")
 	return err
 }

@@ -43,7 +43,7 @@ func TestQuickRun(t *testing.T) {
 
 // good is a page whose figures all meet their targets, though some only just.
 func good() *page {
-	p := &page{python: "3.13.0", asked: 10_000, sizes: []int64{1, 11_999_999, 11_999_999}}
+	p := &page{python: "3.13.0", asked: 10_000, idle: 100_000, sizes: []int64{1, 11_999_999, 11_999_999}}
 	p.due = sweep{Checked: 10_000, Refreshed: 10_000, calls: 10_190, throttled: 101,
 		Report: lambdahost.Report{Duration: 244e9, MaxMemoryUsed: 64<<20 - 1}}
 	p.nothing = sweep{Checked: 100_000, calls: 1011, lists: 1010, Report: lambdahost.Report{MaxMemoryUsed: 64<<20 - 1}}
@@ -63,6 +63,7 @@ func TestMissedTargetsAreNamed(t *testing.T) {
 		"AWS calls throttled: 103 of 10,190, not < 1 %":  func(p *page) { p.due.throttled += 2 },
 		"AWS calls for each refresh: 1.021, not ≤ 1.020": func(p *page) { p.due.calls += 20 },
 		"most memory used (resident): 64.0 MiB":          func(p *page) { p.nothing.MaxMemoryUsed++ },
+		"connections looked at: 99,999, not all 100,000": func(p *page) { p.nothing.Checked-- },
 		"ListSecrets calls: 1,011, not ≤ 1,010":          func(p *page) { p.nothing.lists++ },
 		"cold start of some: 2.1 ×, not ≤ 2.0 ×":         func(p *page) { p.starts[2].ready = []float64{21} },
 		"cold start beside Python: 24.9 ×, not ≥ 25 ×":   func(p *page) { p.starts[3].ready = []float64{498} },

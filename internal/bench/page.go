@@ -23,7 +23,7 @@ type page struct {
 	python  string // its version; empty if there was none
 	took    time.Duration
 
-	asked        int // connections that were due
+	asked, idle  int // connections that were due, and of the sweep with nothing due
 	due, nothing sweep
 
 	others float64   // share of the machine that other programs had during the cold starts
@@ -80,10 +80,9 @@ func (p *page) dueRows() []row {
 }
 
 func (p *page) nothingRows() []row {
-	n := p.nothing.Checked
-	limit := n/100 + 10
+	limit := p.idle/100 + 10
 	return []row{
-		plain("connections looked at", "%s", thousands(n)),
+		{"connections looked at", thousands(p.nothing.Checked), "all " + thousands(p.idle), p.nothing.Checked != p.idle},
 		{"ListSecrets calls", thousands(p.nothing.lists), "≤ " + thousands(limit), p.nothing.lists > limit},
 		plain("other AWS calls", "%d", p.nothing.calls-p.nothing.lists),
 		plain("time", "%.1f s", p.nothing.Duration.Seconds()),

@@ -8,8 +8,6 @@ import (
 	"slices"
 	"sync"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 )
 
 // Sweeper refreshes the connections that are due. It keeps nothing between
@@ -67,7 +65,6 @@ const (
 	// sweepWorkers keep the store's 50 writes a second in use for as long as a
 	// refresh takes little more than a second.
 	sweepWorkers = 64
-	appReaders   = 16
 	maxFailures  = 1000 // keeps the report below Lambda's 6 MB
 	// finishTime is what a refresh that is under way may need: one token request
 	// and one write.
@@ -218,23 +215,21 @@ func (s *sweep) pick(ctx context.Context, page []Connection) {
 // read even when nothing is due: that an app has changed makes its connections
 // due, and the listing may not show the change for minutes.
 func (s *sweep) readApps(ctx context.Context, page []Connection) {
-	var group errgroup.Group
-	group.SetLimit(appReaders)
+	var reads sync.WaitGroup
 	for _, c := range page {
 		if s.apps[c.App] != nil {
 			continue
 		}
 		read := new(sweptApp)
 		s.apps[c.App] = read
-		group.Go(func() error {
+		reads.Go(func() {
 			read.app, read.err = s.Store.App(ctx, c.App)
 			if read.err != nil && !errors.Is(read.err, ErrNotFound) {
 				s.Log.ErrorContext(ctx, "app not read", "app", c.App, "code", storeCode(read.err), "error", read.err.Error())
 			}
-			return nil
 		})
 	}
-	group.Wait()
+	reads.Wait()
 }
 
 // refreshDue takes what is due from the queue, and starts nothing once starting
