@@ -45,7 +45,7 @@ var promised = map[string]time.Duration{
 // TestFreshness holds the freshness promise that the README makes against what
 // goes wrong in production. A longer run takes longer:
 //
-//	go test ./pkg/entra -run Freshness -v -timeout 0 -sim.days=7 -sim.connections=3000 -sim.seed=2
+//	go test ./pkg/entra -run Freshness -v -timeout 0 -sim.days=1 -sim.connections=2000 -sim.seed=2
 func TestFreshness(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		connections := *simConnections
