@@ -1,15 +1,12 @@
 package secretstore_test
 
 import (
-	"net/http"
-	"net/http/httptest"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 
 	"entra-connector/internal/secretstore"
@@ -19,20 +16,8 @@ import (
 
 // An account at AWS's quotas, on a bubble's clock.
 func openAtQuota(t *testing.T, writesPerSecond float64) (*secretstore.Store, *secretsmanager.Client, *secretstoretest.Server) {
-	server, err := secretstoretest.New(secretstoretest.Options{Quotas: secretstoretest.AWSQuotas, Latency: 15 * time.Millisecond})
-	if err != nil {
-		t.Fatal(err)
-	}
-	client := secretsmanager.New(secretsmanager.Options{
-		Region: "us-east-1", BaseEndpoint: aws.String("http://stand-in.invalid"),
-		Credentials: credentials.NewStaticCredentialsProvider("id", "key", ""),
-		HTTPClient: httpClient(func(r *http.Request) (*http.Response, error) {
-			w := httptest.NewRecorder()
-			server.ServeHTTP(w, r)
-			return w.Result(), nil
-		}),
-	})
-	return secretstore.New(client, secretstore.Config{Prefix: "entra", WritesPerSecond: writesPerSecond}), client, server
+	return openOn(t, secretstoretest.Options{Quotas: secretstoretest.AWSQuotas, Latency: 15 * time.Millisecond},
+		secretstore.Config{Prefix: "entra", WritesPerSecond: writesPerSecond}, nil)
 }
 
 // Others in the account write too. Then the store lives on what they leave, with

@@ -571,7 +571,13 @@ func TestListingsThatShowTooMuch(t *testing.T) {
 // bare client. Requests pass through change.
 func openInMemory(t *testing.T, cfg secretstore.Config, change func(op string, body []byte) []byte) (*secretstore.Store, *secretsmanager.Client, *secretstoretest.Server) {
 	t.Helper()
-	server, err := secretstoretest.New(secretstoretest.Options{})
+	return openOn(t, secretstoretest.Options{}, cfg, change)
+}
+
+// openOn is openInMemory with a server of some kind.
+func openOn(t *testing.T, o secretstoretest.Options, cfg secretstore.Config, change func(op string, body []byte) []byte) (*secretstore.Store, *secretsmanager.Client, *secretstoretest.Server) {
+	t.Helper()
+	server, err := secretstoretest.New(o)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -193,7 +193,7 @@ func TestDeferredComeFirst(t *testing.T) {
 		}
 		refreshed := slow.asked
 		time.Sleep(20 * time.Minute)
-		if report, _, err = slow.sweepOf(t, store, 10*time.Minute); err != nil || report.Due < 144+200 {
+		if report, _, err = slow.sweepOf(t, store, 10*time.Minute); err != nil || report.Due < 144+200 || report.Refreshed != report.Due {
 			t.Fatalf("report %+v, %v", report, err)
 		}
 		for n := range 400 {

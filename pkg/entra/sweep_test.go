@@ -345,6 +345,18 @@ func TestSweepOutlivesItsStore(t *testing.T) {
 			Failures: []entra.SweepFailure{{Connection: a.String(), Code: "InternalServiceError", Status: entra.Retrying}}})
 		checkReport(t, "next sweep", w.sweep(t), entra.SweepReport{Checked: 2, Due: 1, Refreshed: 1})
 	})
+	t.Run("app not readable", func(t *testing.T) {
+		w := newWorld(t)
+		c := w.provision(t, tenantA)
+		w.secrets.Fail(secretstoretest.Fault{Op: "GetSecretValue", Error: "AccessDeniedException"})
+		checkReport(t, "not due", w.sweep(t), entra.SweepReport{Checked: 1})
+		if log := w.log.String(); !strings.Contains(log, "app not read") || !strings.Contains(log, "AccessDeniedException") {
+			t.Errorf("nobody is told: %s", log)
+		}
+		w.clock.advance(due + time.Second)
+		checkReport(t, "due", w.sweep(t), entra.SweepReport{Checked: 1, Due: 1, Failed: 1,
+			Failures: []entra.SweepFailure{{Connection: c.String(), Code: "AccessDeniedException", Status: entra.Retrying}}})
+	})
 	t.Run("app gone", func(t *testing.T) {
 		w := newWorld(t)
 		c := w.provision(t, tenantA)
