@@ -18,6 +18,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"entra-connector/internal/secretstore/secretstoretest"
 	"entra-connector/internal/stack"
@@ -104,7 +105,12 @@ func (p *program) exit() int {
 	for range p.lines { // Wait must not come before the end of stdout
 	}
 	_ = p.Wait()
-	for _, left := range running(p.t, filepath.Dir(provisionBinary)) {
+	// A process that was killed is on its way out for a moment; one that was forgotten stays.
+	left := running(p.t, filepath.Dir(provisionBinary))
+	for deadline := time.Now().Add(5 * time.Second); len(left) > 0 && time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		left = running(p.t, filepath.Dir(provisionBinary))
+	}
+	for _, left := range left {
 		p.t.Errorf("process %s is left", left)
 	}
 	return p.ProcessState.ExitCode()
