@@ -18,8 +18,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 
+	"entra-connector/internal/connector"
 	"entra-connector/internal/stack"
-	"entra-connector/pkg/entra"
 	"entra-connector/pkg/entra/entratest"
 )
 
@@ -260,10 +260,10 @@ func (d *demonstration) withdrawn(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	failure := entra.SweepFailure{Connection: "default/fabrikam", Code: "AADSTS7000112", Status: entra.NeedsPerson}
+	failure := connector.SweepFailure{Connection: "default/fabrikam", Code: "AADSTS7000112", Status: connector.StatusRefused}
 	return expect(
 		equal("refreshed", report.Refreshed, 1), equal("failed", report.Failed, 1),
-		holds("the failure is Fabrikam's", slices.Equal(report.Failures, []entra.SweepFailure{failure})),
+		holds("the failure is Fabrikam's", slices.Equal(report.Failures, []connector.SweepFailure{failure})),
 		equal("status", c.Status, "refused"), equal("error.code", c.Error.Code, "AADSTS7000112"),
 		holds("the error says what to do", c.Error.Action != ""),
 		holds("the stored values are as they were", maps.Equal(before, after)),
@@ -329,7 +329,7 @@ func (d *demonstration) call(ctx context.Context, want int, method, path string,
 }
 
 // invokeSweep runs the refresh function and shows its report.
-func (d *demonstration) invokeSweep(ctx context.Context, event string) (entra.SweepReport, error) {
+func (d *demonstration) invokeSweep(ctx context.Context, event string) (connector.SweepReport, error) {
 	d.say(3, "invoke the refresh function with "+event)
 	report, err := sweep(ctx, d.stack, event)
 	if err != nil {

@@ -20,9 +20,10 @@ import (
 	"testing"
 	"time"
 
+	"entra-connector/internal/connector"
+
 	"entra-connector/internal/secretstore/secretstoretest"
 	"entra-connector/internal/stack"
-	"entra-connector/pkg/entra"
 	"entra-connector/pkg/entra/entratest"
 )
 
@@ -439,9 +440,9 @@ func (f writerFunc) Write(p []byte) (int, error) {
 }
 
 func TestSummary(t *testing.T) {
-	report := entra.SweepReport{Checked: 9, Due: 7, Failed: 7, Incomplete: true}
+	report := connector.SweepReport{Checked: 9, Due: 7, Failed: 7, Incomplete: true}
 	for i := range 7 {
-		report.Failures = append(report.Failures, entra.SweepFailure{Connection: fmt.Sprintf("a/%d", i), Code: "AADSTS7000222", Status: entra.NeedsPerson})
+		report.Failures = append(report.Failures, connector.SweepFailure{Connection: fmt.Sprintf("a/%d", i), Code: "AADSTS7000222", Status: connector.StatusRefused})
 	}
 	want := "checked 9, due 7, refreshed 0, failed 7, waiting 0, deferred 0, incomplete; a/0 AADSTS7000222 refused; " +
 		"a/1 AADSTS7000222 refused; a/2 AADSTS7000222 refused; a/3 AADSTS7000222 refused; a/4 AADSTS7000222 refused; and 2 more"

@@ -16,8 +16,8 @@ import (
 	"syscall"
 	"time"
 
+	"entra-connector/internal/connector"
 	"entra-connector/internal/stack"
-	"entra-connector/pkg/entra"
 )
 
 // passedOn are the functions' own variables that a caller may set.
@@ -113,8 +113,8 @@ func listen(addr string) (net.Listener, error) {
 }
 
 // sweep runs the refresh function. Its error is one sentence, also where the function failed.
-func sweep(ctx context.Context, s *stack.Stack, event string) (entra.SweepReport, error) {
-	var report entra.SweepReport
+func sweep(ctx context.Context, s *stack.Stack, event string) (connector.SweepReport, error) {
+	var report connector.SweepReport
 	result, err := s.Sweep(ctx, []byte(event))
 	if err != nil {
 		return report, err
@@ -130,7 +130,7 @@ func sweep(ctx context.Context, s *stack.Stack, event string) (entra.SweepReport
 	return report, nil
 }
 
-func outcome(report entra.SweepReport, err error) string {
+func outcome(report connector.SweepReport, err error) string {
 	if err != nil {
 		return "FAILED, " + err.Error()
 	}
@@ -140,7 +140,7 @@ func outcome(report entra.SweepReport, err error) string {
 const shownFailures = 5 // of one sweep; GET /connections has them all
 
 // summary is a sweep's report in one line.
-func summary(r entra.SweepReport) string {
+func summary(r connector.SweepReport) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "checked %d, due %d, refreshed %d, failed %d, waiting %d, deferred %d",
 		r.Checked, r.Due, r.Refreshed, r.Failed, r.Waiting, r.Deferred)

@@ -9,24 +9,39 @@ import (
 
 	"github.com/aws/aws-lambda-go/events"
 
+	"entra-connector/internal/connector"
+	"entra-connector/internal/setup"
 	"entra-connector/internal/signals"
-	"entra-connector/pkg/entra"
 )
 
-// answerTime leaves room in the 25 s within which every reply is out.
-const answerTime = 24 * time.Second
+// replyTime leaves room in the 25 s within which every reply is out.
+const replyTime = 24 * time.Second
 
-// api answers the HTTP API's requests. Routing is net/http's, so that methods
-// and paths follow HTTP without rules of our own.
+// api answers the HTTP API's requests. Routing is net/http's, so that methods and paths follow HTTP
+// without rules of our own.
 type api struct {
-	provisioner *entra.Provisioner
-	signals     *signals.Events
+	store       connector.Store
+	provisioner *connector.Provisioner
+	refresher   *connector.Refresher
+	apps        *connector.Apps
+	events      *signals.Events
+	now         func() time.Time
 	log         *slog.Logger
 	mux         *http.ServeMux
 }
 
-func newAPI(p *entra.Provisioner, s *signals.Events, log *slog.Logger) *api {
-	a := &api{provisioner: p, signals: s, log: log, mux: http.NewServeMux()}
+func newAPI(s *setup.Setup) *api {
+	prover := connector.Prover{Store: s.Store, Entra: s.Entra}
+	a := &api{
+		store:       s.Store,
+		provisioner: &connector.Provisioner{Store: s.Store, Prover: prover, Now: time.Now, Changed: s.Events.Changed},
+		refresher:   &connector.Refresher{Store: s.Store, Prover: prover, Now: time.Now, Log: s.Log, Changed: s.Events.Changed},
+		apps:        &connector.Apps{Store: s.Store, Prover: prover, Now: time.Now},
+		events:      s.Events,
+		now:         time.Now,
+		log:         s.Log,
+		mux:         http.NewServeMux(),
+	}
 	for pattern, e := range map[string]endpoint{
 		"POST /connections":                            a.provision,
 		"GET /connections":                             a.listConnections,
@@ -45,7 +60,7 @@ func newAPI(p *entra.Provisioner, s *signals.Events, log *slog.Logger) *api {
 
 func (a *api) handle(ctx context.Context, event events.APIGatewayV2HTTPRequest) (events.APIGatewayV2HTTPResponse, error) {
 	start := time.Now()
-	deadline := start.Add(answerTime)
+	deadline := start.Add(replyTime)
 	if end, ok := ctx.Deadline(); ok && end.Add(-time.Second).Before(deadline) {
 		deadline = end.Add(-time.Second)
 	}
@@ -62,7 +77,7 @@ func (a *api) handle(ctx context.Context, event events.APIGatewayV2HTTPRequest) 
 			w = unrouted(w)
 		}
 	}
-	a.signals.Flush(work)
+	a.events.Flush(work)
 	a.log.InfoContext(ctx, "request", "route", route, "status", w.status, "caller", caller(event),
 		"duration_ms", time.Since(start).Milliseconds())
 	if w.cause != nil && w.status >= http.StatusUnprocessableEntity {
@@ -71,8 +86,7 @@ func (a *api) handle(ctx context.Context, event events.APIGatewayV2HTTPRequest) 
 	return w.event(), nil
 }
 
-// unrouted replaces net/http's own text for a path or a method that there is
-// not. For a method, Allow stays.
+// unrouted replaces net/http's own text for an unknown path or method. For a method, Allow stays.
 func unrouted(w *response) *response {
 	replaced := &response{header: make(http.Header)}
 	if w.status == http.StatusMethodNotAllowed {
@@ -84,8 +98,8 @@ func unrouted(w *response) *response {
 	return replaced
 }
 
-// endpoint answers a route: with a status and what to send as JSON (nil for no
-// body), or with an error that becomes a problem document.
+// endpoint answers a route: with a status and what to send as JSON (nil for no body), or with an error
+// that becomes a problem document.
 type endpoint func(w http.ResponseWriter, r *http.Request) (int, any, error)
 
 func (e endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -113,16 +127,17 @@ func (a *api) provision(w http.ResponseWriter, r *http.Request) (int, any, error
 	if err != nil {
 		return 0, nil, err
 	}
-	request := entra.ProvisionRequest{
+	given := connector.ProvisionFields{
 		TenantID:   fields["tenant_id"],
 		App:        "default",
 		Connection: fields["connection"],
 		AppFields:  appFieldsOf(fields),
 	}
-	if app, given := fields["app"]; given {
-		request.App = app
+	if app, ok := fields["app"]; ok {
+		given.App = app
 	}
-	if err := join(bad, request.Validate(a.provisioner.Now())); err != nil {
+	request, err := connector.ParseProvisioning(given, a.now())
+	if err := join(bad, err); err != nil {
 		return 0, nil, err
 	}
 	c, created, err := a.provisioner.Provision(r.Context(), request)
@@ -141,7 +156,7 @@ func (a *api) listConnections(_ http.ResponseWriter, r *http.Request) (int, any,
 	if err != nil {
 		return 0, nil, err
 	}
-	connections, next, err := a.provisioner.Store.Connections(r.Context(), query.app, query.limit, query.cursor)
+	connections, next, err := a.store.Connections(r.Context(), query.app, query.limit, query.cursor)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -157,7 +172,7 @@ func (a *api) getConnection(_ http.ResponseWriter, r *http.Request) (int, any, e
 	if err != nil {
 		return 0, nil, err
 	}
-	c, err := a.provisioner.Store.Connection(r.Context(), ref)
+	c, err := a.store.Connection(r.Context(), ref)
 	if err != nil {
 		return 0, nil, absent("connection", ref.String(), err)
 	}
@@ -169,7 +184,7 @@ func (a *api) refreshConnection(_ http.ResponseWriter, r *http.Request) (int, an
 	if err != nil {
 		return 0, nil, err
 	}
-	c, err := a.provisioner.Refresh(r.Context(), ref)
+	c, err := a.refresher.Refresh(r.Context(), ref)
 	if err != nil {
 		return 0, nil, absent("connection", ref.String(), err)
 	}
@@ -181,7 +196,7 @@ func (a *api) deleteConnection(_ http.ResponseWriter, r *http.Request) (int, any
 	if err != nil {
 		return 0, nil, err
 	}
-	return http.StatusNoContent, nil, absent("connection", ref.String(), a.provisioner.Store.DeleteConnection(r.Context(), ref))
+	return http.StatusNoContent, nil, absent("connection", ref.String(), a.store.DeleteConnection(r.Context(), ref))
 }
 
 func (a *api) putApp(w http.ResponseWriter, r *http.Request) (int, any, error) {
@@ -191,31 +206,31 @@ func (a *api) putApp(w http.ResponseWriter, r *http.Request) (int, any, error) {
 	}
 	given := appFieldsOf(fields)
 	if given == nil {
-		given = new(entra.AppFields)
+		given = new(connector.AppFields)
 	}
-	app, err := entra.NewApp(r.PathValue("app"), *given, a.provisioner.Now())
+	app, err := connector.ParseApp(r.PathValue("app"), *given, a.now())
 	if err := join(bad, err); err != nil {
 		return 0, nil, err
 	}
-	app, created, err := a.provisioner.PutApp(r.Context(), app)
+	app, created, err := a.apps.Put(r.Context(), app)
 	if err != nil {
 		return 0, nil, err
 	}
 	if created {
 		w.Header().Set("Location", "/apps/"+app.Name)
-		return http.StatusCreated, viewApp(app, a.provisioner.Now()), nil
+		return http.StatusCreated, viewApp(app, a.now()), nil
 	}
-	return http.StatusOK, viewApp(app, a.provisioner.Now()), nil
+	return http.StatusOK, viewApp(app, a.now()), nil
 }
 
 func (a *api) listApps(_ http.ResponseWriter, r *http.Request) (int, any, error) {
-	apps, err := a.provisioner.Store.Apps(r.Context())
+	apps, err := a.store.Apps(r.Context())
 	if err != nil {
 		return 0, nil, err
 	}
 	views := make([]appView, len(apps))
 	for i, app := range apps {
-		views[i] = viewApp(app, a.provisioner.Now())
+		views[i] = viewApp(app, a.now())
 	}
 	return http.StatusOK, appsView{views}, nil
 }
@@ -225,11 +240,11 @@ func (a *api) getApp(_ http.ResponseWriter, r *http.Request) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	app, err := a.provisioner.Store.DescribeApp(r.Context(), name)
+	app, err := a.store.AppWithoutCredential(r.Context(), name)
 	if err != nil {
 		return 0, nil, absent("app", name, err)
 	}
-	return http.StatusOK, viewApp(app, a.provisioner.Now()), nil
+	return http.StatusOK, viewApp(app, a.now()), nil
 }
 
 func (a *api) deleteApp(_ http.ResponseWriter, r *http.Request) (int, any, error) {
@@ -237,5 +252,5 @@ func (a *api) deleteApp(_ http.ResponseWriter, r *http.Request) (int, any, error
 	if err != nil {
 		return 0, nil, err
 	}
-	return http.StatusNoContent, nil, absent("app", name, a.provisioner.DeleteApp(r.Context(), name))
+	return http.StatusNoContent, nil, absent("app", name, a.apps.Delete(r.Context(), name))
 }

@@ -43,8 +43,7 @@ func request(ctx context.Context, event events.APIGatewayV2HTTPRequest) (*http.R
 	return r.WithContext(ctx), nil
 }
 
-// rawQuery falls back on the parsed query, which is all that some events made by
-// hand have.
+// rawQuery falls back on the parsed query. Events that people write by hand often have no other.
 func rawQuery(event events.APIGatewayV2HTTPRequest) string {
 	if event.RawQueryString != "" {
 		return event.RawQueryString
@@ -76,7 +75,7 @@ func bodyOf(event events.APIGatewayV2HTTPRequest) ([]byte, error) {
 	return body, nil
 }
 
-// response gathers an answer, and the error that it tells of.
+// response gathers an answer, and the error behind it.
 type response struct {
 	header http.Header
 	status int

@@ -14,22 +14,23 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"entra-connector/internal/connector"
 	"entra-connector/pkg/entra"
 )
 
 // appFields are the fields that say what an app is.
 var appFields = []string{"client_id", "client_secret", "client_secret_expires_at", "certificate", federation, "scope", "service", "cloud"}
 
-// federation is the one field that holds an object: its members are read as
-// fields named federation.audience and so on.
+// federation is the one field that holds an object. Its members are read as fields with names such as
+// federation.audience.
 const federation = "federation"
 
 // appFieldsOf returns what the request says of an app, nil if that is nothing.
-func appFieldsOf(fields map[string]string) *entra.AppFields {
+func appFieldsOf(fields map[string]string) *connector.AppFields {
 	if !slices.ContainsFunc(appFields, func(name string) bool { _, given := fields[name]; return given }) {
 		return nil
 	}
-	f := &entra.AppFields{
+	f := &connector.AppFields{
 		ClientID:              fields["client_id"],
 		ClientSecretExpiresAt: fields["client_secret_expires_at"],
 		Scope:                 fields["scope"],
@@ -43,16 +44,16 @@ func appFieldsOf(fields map[string]string) *entra.AppFields {
 		f.Certificate = entra.NewSecret(file)
 	}
 	if _, given := fields[federation]; given {
-		f.Federation = &entra.FederationFields{Audience: fields[federation+".audience"]}
+		f.Federation = &connector.FederationFields{Audience: fields[federation+".audience"]}
 	}
 	return f
 }
 
-// readFields reads a JSON object of strings. It returns the fields that are
-// there, empty where something is wrong with them, and what that is: encoding/json alone would
-// match names in any case, let the last of two win, and stop at the first
-// error. The error is for a body that is no JSON object at all.
-func readFields(r *http.Request, known ...string) (map[string]string, []entra.FieldError, error) {
+// readFields reads a JSON object of strings. It returns the fields that are there, and what is wrong
+// with them; a field that is wrong is returned empty. encoding/json alone would match names in any case,
+// let the last of two win, and stop at the first error. The error is for a body that is no JSON object
+// at all.
+func readFields(r *http.Request, known ...string) (map[string]string, []connector.FieldError, error) {
 	if header := r.Header.Get("Content-Type"); header != "" {
 		mediaType, params, err := mime.ParseMediaType(header)
 		if charset, given := params["charset"]; err != nil || mediaType != "application/json" || given && !strings.EqualFold(charset, "utf-8") {
@@ -66,20 +67,20 @@ func readFields(r *http.Request, known ...string) (map[string]string, []entra.Fi
 	return readObject(body, known)
 }
 
-// maxErrors bounds an answer to a body that is nothing but unknown fields.
+// maxErrors bounds the answer to a body of nothing but unknown fields.
 const maxErrors = 50
 
-func readObject(body []byte, known []string) (map[string]string, []entra.FieldError, error) {
+func readObject(body []byte, known []string) (map[string]string, []connector.FieldError, error) {
 	d := json.NewDecoder(bytes.NewReader(body))
 	if open, err := d.Token(); err != nil || open != json.Delim('{') {
 		return nil, nil, errNotJSON
 	}
 	fields := make(map[string]string)
-	var bad []entra.FieldError
+	var bad []connector.FieldError
 	reject := func(name, detail string) {
-		fields[name] = "" // given all the same, so that nothing else is missed in its place
-		if len(bad) < maxErrors && !slices.ContainsFunc(bad, func(e entra.FieldError) bool { return e.Field == name }) {
-			bad = append(bad, entra.FieldError{Field: name, Detail: detail})
+		fields[name] = "" // given all the same: nothing is to be reported as missing because of it
+		if len(bad) < maxErrors && !slices.ContainsFunc(bad, func(e connector.FieldError) bool { return e.Field == name }) {
+			bad = append(bad, connector.FieldError{Field: name, Detail: detail})
 		}
 	}
 	seen := make(map[string]bool)
@@ -136,15 +137,15 @@ func shorten(name string) string {
 	return string([]rune(name)[:most]) + "…"
 }
 
-// join adds what the library found wrong to what was wrong with the JSON. A
-// field that could not be read is not reported as missing too.
-func join(bad []entra.FieldError, err error) error {
-	var invalid *entra.InvalidError
+// join adds what is wrong with the values to what is wrong with the JSON. A field that could not be read
+// is not reported as missing too.
+func join(bad []connector.FieldError, err error) error {
+	var invalid *connector.InvalidError
 	switch {
 	case errors.As(err, &invalid):
 		unread := bad
 		for _, e := range invalid.Fields {
-			if !slices.ContainsFunc(unread, func(b entra.FieldError) bool {
+			if !slices.ContainsFunc(unread, func(b connector.FieldError) bool {
 				// A malformed service was meant to stand for the scope.
 				return b.Field == e.Field || b.Field == "service" && e.Field == "scope"
 			}) {
@@ -157,7 +158,7 @@ func join(bad []entra.FieldError, err error) error {
 	if len(bad) == 0 {
 		return nil
 	}
-	return &entra.InvalidError{Fields: bad}
+	return &connector.InvalidError{Fields: bad}
 }
 
 func pathApp(r *http.Request) (string, error) {
@@ -165,14 +166,14 @@ func pathApp(r *http.Request) (string, error) {
 	return name, join(checkName(nil, "app", name), nil)
 }
 
-func pathConnection(r *http.Request) (entra.ConnectionRef, error) {
-	ref := entra.ConnectionRef{App: r.PathValue("app"), Name: r.PathValue("connection")}
+func pathConnection(r *http.Request) (connector.ConnectionRef, error) {
+	ref := connector.ConnectionRef{App: r.PathValue("app"), Name: r.PathValue("connection")}
 	return ref, join(checkName(checkName(nil, "app", ref.App), "connection", ref.Name), nil)
 }
 
-func checkName(bad []entra.FieldError, field, name string) []entra.FieldError {
-	if err := entra.CheckName(name); err != nil {
-		bad = append(bad, entra.FieldError{Field: field, Detail: err.Error()})
+func checkName(bad []connector.FieldError, field, name string) []connector.FieldError {
+	if err := connector.CheckName(name); err != nil {
+		bad = append(bad, connector.FieldError{Field: field, Detail: err.Error()})
 	}
 	return bad
 }
@@ -184,26 +185,26 @@ type listQuery struct {
 }
 
 func readListQuery(r *http.Request) (listQuery, error) {
-	q := listQuery{limit: entra.PageLimit}
+	q := listQuery{limit: connector.PageLimit}
 	values, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
 		return q, &problem{Status: http.StatusBadRequest, Type: typeInvalid, Detail: "The query is malformed."}
 	}
-	var bad []entra.FieldError
+	var bad []connector.FieldError
 	for _, name := range slices.Sorted(maps.Keys(values)) {
 		detail := ""
 		switch given, value := values[name], values.Get(name); {
 		case len(given) > 1:
 			detail = "stands more than once"
 		case name == "app":
-			if err := entra.CheckName(value); err != nil {
+			if err := connector.CheckName(value); err != nil {
 				detail = err.Error()
 			}
 			q.app = value
 		case name == "limit":
 			n, err := strconv.Atoi(value)
-			if err != nil || n < 1 || n > entra.PageLimit {
-				detail = "must be a whole number from 1 to " + strconv.Itoa(entra.PageLimit)
+			if err != nil || n < 1 || n > connector.PageLimit {
+				detail = "must be a whole number from 1 to " + strconv.Itoa(connector.PageLimit)
 			}
 			q.limit = n
 		case name == "cursor":
@@ -215,7 +216,7 @@ func readListQuery(r *http.Request) (listQuery, error) {
 			name, detail = shorten(name), "is not a parameter of this request"
 		}
 		if detail != "" {
-			bad = append(bad, entra.FieldError{Field: name, Detail: detail})
+			bad = append(bad, connector.FieldError{Field: name, Detail: detail})
 		}
 	}
 	return q, join(bad, nil)

@@ -11,21 +11,22 @@ import (
 	"strings"
 	"time"
 
+	"entra-connector/internal/connector"
 	"entra-connector/pkg/entra"
 )
 
 // problem is a problem document (RFC 9457).
 type problem struct {
-	Type          string             `json:"type"`
-	Title         string             `json:"title"`
-	Status        int                `json:"status"`
-	Detail        string             `json:"detail"`
-	Errors        []entra.FieldError `json:"errors,omitempty"`
-	Code          string             `json:"code,omitempty"`
-	Action        string             `json:"action,omitempty"`
-	TraceID       string             `json:"trace_id,omitempty"`
-	CorrelationID string             `json:"correlation_id,omitempty"`
-	ConsentURL    string             `json:"consent_url,omitempty"`
+	Type          string                 `json:"type"`
+	Title         string                 `json:"title"`
+	Status        int                    `json:"status"`
+	Detail        string                 `json:"detail"`
+	Errors        []connector.FieldError `json:"errors,omitempty"`
+	Code          string                 `json:"code,omitempty"`
+	Action        string                 `json:"action,omitempty"`
+	TraceID       string                 `json:"trace_id,omitempty"`
+	CorrelationID string                 `json:"correlation_id,omitempty"`
+	ConsentURL    string                 `json:"consent_url,omitempty"`
 
 	retryAfter time.Duration
 }
@@ -64,10 +65,11 @@ const defaultRetryAfter = 30 * time.Second
 func problemOf(err error) problem {
 	var (
 		ready    *problem
-		invalid  *entra.InvalidError
-		conflict *entra.ConflictError
+		invalid  *connector.InvalidError
+		noApp    *connector.AppNotFoundError
+		conflict *connector.ConflictError
 		refused  *entra.Error
-		store    *entra.StoreError
+		store    *connector.StoreError
 	)
 	switch {
 	case errors.As(err, &ready):
@@ -75,17 +77,18 @@ func problemOf(err error) problem {
 	case errors.As(err, &invalid):
 		return problem{Status: http.StatusBadRequest, Type: typeInvalid, Title: "The request is invalid",
 			Detail: "See errors for each field that is wrong.", Errors: invalid.Fields}
-	case errors.Is(err, entra.ErrNotFound):
-		return problem{Status: http.StatusNotFound, Type: typeNotFound, Detail: sentence(err.Error())}
+	case errors.As(err, &noApp):
+		return problem{Status: http.StatusNotFound, Type: typeNotFound,
+			Detail: fmt.Sprintf("There is no app %q. Send all of it with the request, or PUT /apps/%[1]s first.", noApp.App)}
 	case errors.As(err, &conflict):
-		return problem{Status: http.StatusConflict, Type: typeConflict, Detail: conflict.Detail}
+		return problem{Status: http.StatusConflict, Type: typeConflict, Detail: conflictDetail(conflict)}
 	case errors.As(err, &refused):
 		return entraProblem(refused)
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		return problem{Status: http.StatusGatewayTimeout, Type: typeTimeout, Detail: "There was no answer in time. The same call may be sent again."}
-	case errors.As(err, &store) && store.Code == entra.CodeTimeout:
+	case errors.As(err, &store) && store.Timeout:
 		return problem{Status: http.StatusGatewayTimeout, Type: typeTimeout, Detail: "Secrets Manager did not answer in time. The same call may be sent again."}
-	case errors.As(err, &store) && store.Code == entra.CodeUnreadable:
+	case errors.Is(err, connector.ErrUnreadable):
 		return problem{Status: http.StatusInternalServerError, Type: typeInternal, Detail: "What is stored of the app is unreadable. Replace it with PUT /apps/{app}."}
 	case errors.As(err, &store) && store.Temporary:
 		return problem{Status: http.StatusServiceUnavailable, Type: typeUnavailable,
@@ -98,10 +101,28 @@ func problemOf(err error) problem {
 	return problem{Status: http.StatusInternalServerError, Type: typeInternal, Detail: "Something unexpected happened."}
 }
 
+// conflictDetail says what is in the way and how to go on.
+func conflictDetail(e *connector.ConflictError) string {
+	connection := e.App + "/" + e.Connection
+	switch e.Reason {
+	case connector.OtherApp:
+		return fmt.Sprintf("App %q exists with another %s. Use another app name, or replace the app for all its connections with PUT /apps/%[1]s.",
+			e.App, strings.Join(e.Fields, ", "))
+	case connector.OtherTenant:
+		return fmt.Sprintf("Connection %q exists for another tenant. Use another connection name, or delete it first.", connection)
+	case connector.AppInUse:
+		return fmt.Sprintf("Connections use app %q. Delete them first.", e.App)
+	case connector.AppGone:
+		return fmt.Sprintf("The connection's app does not exist. Create it again with PUT /apps/%s.", e.App)
+	}
+	return fmt.Sprintf("What is stored of connection %q is unreadable. Provision it again with POST /connections.", connection)
+}
+
 func entraProblem(e *entra.Error) problem {
+	advice := connector.Advise(e)
 	p := problem{
-		Title: e.Title(), Detail: e.Title() + " (" + e.Code + ").",
-		Code: e.Code, Action: e.Action(), TraceID: e.TraceID, CorrelationID: e.CorrelationID, ConsentURL: e.ConsentURL,
+		Title: advice.Title, Detail: advice.Title + " (" + e.Code + ").",
+		Code: e.Code, Action: advice.Action, TraceID: e.TraceID, CorrelationID: e.CorrelationID, ConsentURL: e.ConsentURL,
 	}
 	switch e.Class {
 	case entra.Throttled, entra.Unavailable:
@@ -132,14 +153,10 @@ func writeProblem(w *response, err error) {
 	writeJSON(w, "application/problem+json", p.Status, p)
 }
 
-// absent says what it is that was not found.
+// absent says what was not found.
 func absent(kind, name string, err error) error {
-	if errors.Is(err, entra.ErrNotFound) {
+	if errors.Is(err, connector.ErrNotFound) {
 		return &problem{Status: http.StatusNotFound, Type: typeNotFound, Detail: fmt.Sprintf("There is no %s %q.", kind, name)}
 	}
 	return err
-}
-
-func sentence(s string) string {
-	return strings.ToUpper(s[:1]) + s[1:] + "."
 }

@@ -3,25 +3,25 @@ package main
 import (
 	"time"
 
+	"entra-connector/internal/connector"
 	"entra-connector/pkg/entra"
 )
 
-// connectionView is a connection as the API shows it. Times are in whole
-// seconds, UTC.
+// connectionView is a connection as the API shows it. Times are in whole seconds, UTC.
 type connectionView struct {
-	App           string       `json:"app"`
-	Connection    string       `json:"connection"`
-	TenantID      string       `json:"tenant_id"`
-	Cloud         entra.Cloud  `json:"cloud"`
-	Scope         string       `json:"scope"`
-	Status        entra.Status `json:"status"`
-	TokenType     string       `json:"token_type"`
-	ExpiresAt     time.Time    `json:"expires_at,omitzero"`
-	RefreshedAt   time.Time    `json:"refreshed_at,omitzero"`
-	Error         *failureView `json:"error,omitempty"`
-	NextAttemptAt time.Time    `json:"next_attempt_at,omitzero"`
-	Warnings      []warning    `json:"warnings,omitempty"`
-	Secret        secretView   `json:"secret"`
+	App           string           `json:"app"`
+	Connection    string           `json:"connection"`
+	TenantID      string           `json:"tenant_id"`
+	Cloud         entra.Cloud      `json:"cloud"`
+	Scope         string           `json:"scope"`
+	Status        connector.Status `json:"status"`
+	TokenType     string           `json:"token_type"`
+	ExpiresAt     time.Time        `json:"expires_at,omitzero"`
+	RefreshedAt   time.Time        `json:"refreshed_at,omitzero"`
+	Error         *failureView     `json:"error,omitempty"`
+	NextAttemptAt time.Time        `json:"next_attempt_at,omitzero"`
+	Warnings      []warning        `json:"warnings,omitempty"`
+	Secret        secretView       `json:"secret"`
 }
 
 type failureView struct {
@@ -79,25 +79,24 @@ type appsView struct {
 	Apps []appView `json:"apps"`
 }
 
-func viewConnection(c entra.Connection) connectionView {
+func viewConnection(c connector.Connection) connectionView {
 	v := connectionView{
 		App: c.App, Connection: c.Name, TenantID: c.TenantID, Cloud: c.Cloud, Scope: c.Scope,
 		Status: c.Status(), TokenType: c.TokenType, ExpiresAt: seconds(c.ExpiresAt), RefreshedAt: seconds(c.RefreshedAt),
 		Secret: secretView{c.SecretName, c.SecretARN},
 	}
 	for _, code := range c.Warnings {
-		explained := entra.Explain(code)
+		explained := connector.Explain(code)
 		v.Warnings = append(v.Warnings, warning{code, explained.Title, explained.Action})
 	}
 	if f := c.Failure; f != nil {
-		explained := entra.Explain(f.Code)
-		v.Error = &failureView{f.Code, explained.Title, explained.Action, seconds(f.At), f.TraceID, f.CorrelationID, f.ConsentURL}
+		v.Error = &failureView{f.Code, f.Title, f.Action, seconds(f.At), f.TraceID, f.CorrelationID, f.ConsentURL}
 		v.NextAttemptAt = seconds(f.NextAttempt)
 	}
 	return v
 }
 
-func viewApp(a entra.App, now time.Time) appView {
+func viewApp(a connector.App, now time.Time) appView {
 	v := appView{App: a.Name, ClientID: a.ClientID, Scope: a.Scope, Cloud: a.Cloud, Credential: a.Credential.Kind(),
 		ExpiresAt: seconds(a.Credential.ExpiresAt()), ChangedAt: seconds(a.ChangedAt)}
 	if e, soon := a.Expiring(now); soon {

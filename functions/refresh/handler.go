@@ -7,19 +7,19 @@ import (
 	"log/slog"
 	"time"
 
+	"entra-connector/internal/connector"
 	"entra-connector/internal/signals"
-	"entra-connector/pkg/entra"
 )
 
 type handler struct {
-	sweeper *entra.Sweeper
+	sweeper *connector.Sweeper
 	metrics signals.Metrics
 	events  *signals.Events
 	log     *slog.Logger
 }
 
-// EventError reports an event that asks for something in the wrong form. Lambda
-// publishes the type's name.
+// EventError reports an event that asks for something in the wrong form. Lambda publishes the type's
+// name.
 type EventError struct{ detail string }
 
 func (e *EventError) Error() string { return e.detail }
@@ -29,20 +29,20 @@ type SweepError struct{ cause error }
 
 func (e *SweepError) Error() string { return "sweep failed: " + e.cause.Error() }
 
-func (h handler) handle(ctx context.Context, event json.RawMessage) (entra.SweepReport, error) {
+func (h handler) handle(ctx context.Context, event json.RawMessage) (connector.SweepReport, error) {
 	request, err := parse(event)
 	if err != nil {
-		return entra.SweepReport{}, err
+		return connector.SweepReport{}, err
 	}
 	start := time.Now()
 	report, err := h.sweeper.Sweep(ctx, request)
 	defer h.events.Flush(ctx)
 	if err != nil {
 		h.log.ErrorContext(ctx, "sweep failed", "error", err.Error())
-		return entra.SweepReport{}, &SweepError{err}
+		return connector.SweepReport{}, &SweepError{err}
 	}
 	took := time.Since(start)
-	if request.Only == nil { // of some connections, no metric would say anything
+	if request.Only == nil { // of a few connections, metrics would say nothing
 		h.metrics.Sweep(ctx, report, took)
 	}
 	h.log.InfoContext(ctx, "sweep done",
@@ -52,16 +52,16 @@ func (h handler) handle(ctx context.Context, event json.RawMessage) (entra.Sweep
 	return report, nil
 }
 
-// parse reads what an event asks for. Any event without the two fields, such as
-// the scheduler's, is a scheduled sweep.
-func parse(event json.RawMessage) (entra.SweepRequest, error) {
+// parse reads what an event asks for. Any event without the two fields, such as the scheduler's, is a
+// scheduled sweep.
+func parse(event json.RawMessage) (connector.SweepRequest, error) {
 	var fields map[string]json.RawMessage
 	if json.Unmarshal(event, &fields) != nil {
-		return entra.SweepRequest{}, nil
+		return connector.SweepRequest{}, nil
 	}
-	var request entra.SweepRequest
+	var request connector.SweepRequest
 	if raw, ok := fields["force"]; ok && json.Unmarshal(raw, &request.Force) != nil {
-		return entra.SweepRequest{}, &EventError{"force must be true or false"}
+		return connector.SweepRequest{}, &EventError{"force must be true or false"}
 	}
 	raw, ok := fields["connections"]
 	if !ok {
@@ -69,14 +69,14 @@ func parse(event json.RawMessage) (entra.SweepRequest, error) {
 	}
 	var names []string
 	if json.Unmarshal(raw, &names) != nil || names == nil {
-		// Null is no list: a program's empty one must not come to mean everything.
-		return entra.SweepRequest{}, &EventError{`connections must be a list of "app/connection"`}
+		// Null is not a list. A program that sends an empty one by mistake must not refresh everything.
+		return connector.SweepRequest{}, &EventError{`connections must be a list of "app/connection"`}
 	}
-	request.Only = []entra.ConnectionRef{}
+	request.Only = []connector.ConnectionRef{}
 	for i, name := range names {
-		ref, err := entra.ParseConnectionRef(name)
+		ref, err := connector.ParseConnectionRef(name)
 		if err != nil {
-			return entra.SweepRequest{}, &EventError{fmt.Sprintf("connections[%d] %v", i, err)}
+			return connector.SweepRequest{}, &EventError{fmt.Sprintf("connections[%d] %v", i, err)}
 		}
 		request.Only = append(request.Only, ref)
 	}

@@ -1,5 +1,4 @@
-// Command refresh is the Lambda function that keeps tokens fresh, on a schedule
-// or when it is asked to.
+// Command refresh is the Lambda function that keeps tokens fresh, on a schedule or when somebody asks.
 package main
 
 import (
@@ -10,8 +9,8 @@ import (
 
 	"github.com/aws/aws-lambda-go/lambda"
 
+	"entra-connector/internal/connector"
 	"entra-connector/internal/setup"
-	"entra-connector/pkg/entra"
 )
 
 func main() {
@@ -21,8 +20,10 @@ func main() {
 		os.Exit(1)
 	}
 	h := handler{
-		sweeper: &entra.Sweeper{Store: s.Store, Entra: s.Entra, Window: s.Window, Jitter: 1. / 4, Now: time.Now, Log: s.Log,
-			Changed: s.Events.Changed},
+		sweeper: &connector.Sweeper{
+			Store: s.Store, Entra: s.Entra, Window: s.Window, Jitter: 1. / 4,
+			Now: time.Now, Log: s.Log, Changed: s.Events.Changed,
+		},
 		metrics: s.Metrics,
 		events:  s.Events,
 		log:     s.Log,

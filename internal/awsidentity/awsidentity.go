@@ -5,15 +5,14 @@ package awsidentity
 
 import (
 	"context"
-	"errors"
 	"sync"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/aws/aws-sdk-go-v2/service/sts/types"
-	"github.com/aws/smithy-go"
 
+	"entra-connector/internal/awserr"
 	"entra-connector/pkg/entra"
 )
 
@@ -80,13 +79,20 @@ func (s *Source) Assertion(ctx context.Context, audience string) (entra.Secret, 
 
 // explain keeps nothing of the error's text, which names roles and accounts.
 func explain(err error) error {
-	var disabled *types.OutboundWebIdentityFederationDisabledException
-	var api smithy.APIError
-	switch {
-	case errors.As(err, &disabled):
-		return &entra.Error{Class: entra.Refused, Code: entra.CodeFederationDisabled}
-	case errors.As(err, &api) && api.ErrorCode() == "AccessDenied":
-		return &entra.Error{Class: entra.Refused, Code: entra.CodeFederationDenied}
+	switch awserr.Code(err) {
+	case (*types.OutboundWebIdentityFederationDisabledException)(nil).ErrorCode():
+		return &entra.Error{Class: entra.Refused, Code: "federation_disabled", Advice: entra.Advice{
+			Title:  "AWS does not issue identity tokens for this account",
+			Action: "Turn on outbound web identity federation for the AWS account in IAM > Account settings, and deploy with the parameter Federation=true.",
+		}}
+	case "AccessDenied":
+		return &entra.Error{Class: entra.Refused, Code: "federation_denied", Advice: entra.Advice{
+			Title:  "The function may not ask AWS STS for an identity token",
+			Action: "Deploy with the parameter Federation=true, which grants sts:GetWebIdentityToken to both functions.",
+		}}
 	}
-	return &entra.Error{Class: entra.Unavailable, Code: entra.CodeIssuerUnavailable}
+	return &entra.Error{Class: entra.Unavailable, Code: "sts_unavailable", Advice: entra.Advice{
+		Title:  "AWS STS did not issue an identity token",
+		Action: "Nothing, if it passes: the next sweep tries again.",
+	}}
 }

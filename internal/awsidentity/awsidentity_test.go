@@ -66,10 +66,10 @@ func TestRefusalsAreExplained(t *testing.T) {
 		want   string
 		class  entra.Class
 	}{
-		"OutboundWebIdentityFederationDisabledException": {403, entra.CodeFederationDisabled, entra.Refused},
-		"AccessDenied":                       {403, entra.CodeFederationDenied, entra.Refused},
-		"SessionDurationEscalationException": {403, entra.CodeIssuerUnavailable, entra.Unavailable},
-		"Throttling":                         {400, entra.CodeIssuerUnavailable, entra.Unavailable},
+		"OutboundWebIdentityFederationDisabledException": {403, "federation_disabled", entra.Refused},
+		"AccessDenied":                       {403, "federation_denied", entra.Refused},
+		"SessionDurationEscalationException": {403, "sts_unavailable", entra.Unavailable},
+		"Throttling":                         {400, "sts_unavailable", entra.Unavailable},
 	} {
 		now = now.Add(time.Second) // for so long a failure stands
 		server.Fail(code, tt.status)
@@ -82,8 +82,8 @@ func TestRefusalsAreExplained(t *testing.T) {
 		if _, again := source.Assertion(t.Context(), "api://AzureADTokenExchange"); again != err || server.Count() != asked+1 {
 			t.Errorf("%s: asked %d times at once, %v", code, server.Count()-asked, again)
 		}
-		if refused != nil && (refused.Action() == "" || strings.Contains(refused.Error(), "arn:")) {
-			t.Errorf("%s: %v, %s", code, err, refused.Action())
+		if refused != nil && (refused.Action == "" || strings.Contains(refused.Error(), "arn:")) {
+			t.Errorf("%s: %v, %s", code, err, refused.Action)
 		}
 	}
 	server.Fail("", 0)

@@ -23,12 +23,12 @@ import (
 	"testing"
 	"time"
 
+	"entra-connector/internal/connector"
+
 	"github.com/aws/aws-sdk-go-v2/aws"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager/types"
-
-	"entra-connector/pkg/entra"
 )
 
 // deployment is a connector, and what is needed to put it to the test. It is the same on AWS as under `sam local`, which
@@ -296,10 +296,10 @@ func (d deployment) call(t *testing.T, want int, method, path string, body any, 
 }
 
 // sweep invokes the refresh function.
-func (d deployment) sweep(t *testing.T, event string) entra.SweepReport {
+func (d deployment) sweep(t *testing.T, event string) connector.SweepReport {
 	t.Helper()
 	status, header, answer := d.send(t, "lambda", "POST", d.lambda+"/2015-03-31/functions/"+d.refresh+"/invocations", []byte(event))
-	var report entra.SweepReport
+	var report connector.SweepReport
 	if err := json.Unmarshal(answer, &report); err != nil || status != http.StatusOK || header.Get("X-Amz-Function-Error") != "" {
 		t.Fatalf("the sweep answers %d %s", status, header.Get("X-Amz-Function-Error"))
 	}

@@ -13,12 +13,13 @@ import (
 	"testing"
 	"time"
 
+	"entra-connector/internal/connector"
+
 	"entra-connector/internal/awsidentity/ststest"
 	"entra-connector/internal/secretstore/secretstoretest"
 	"entra-connector/internal/signals"
 	"entra-connector/internal/stack"
 	. "entra-connector/internal/stack/stacktest"
-	"entra-connector/pkg/entra"
 	"entra-connector/pkg/entra/entratest"
 )
 
@@ -49,10 +50,10 @@ func scenario(c *Connector) []step {
 			return nil
 		}
 	}
-	sweep := func(event string, want entra.SweepReport) func(*Connector) error {
+	sweep := func(event string, want connector.SweepReport) func(*Connector) error {
 		return func(functions *Connector) error {
 			result := functions.Invoke(functions.Refresh, event)
-			var got entra.SweepReport
+			var got connector.SweepReport
 			if err := json.Unmarshal(result.Payload, &got); err != nil || result.FunctionError != "" ||
 				got.Refreshed != want.Refreshed || got.Failed != want.Failed {
 				return fmt.Errorf("the sweep answers %s", result.Payload)
@@ -127,16 +128,16 @@ func scenario(c *Connector) []step {
 		{"restoring a deleted connection", call("POST", "/connections", Object("tenant_id", "fabrikam.com", "connection", "two"), 201)},
 		{"a scheduled sweep", func(functions *Connector) error {
 			expiring("default/two") // and default/one is on a token from before the app's new credential
-			return sweep(`{}`, entra.SweepReport{Refreshed: 2})(functions)
+			return sweep(`{}`, connector.SweepReport{Refreshed: 2})(functions)
 		}},
-		{"sweeping what an event names", sweep(`{"connections":["default/two"],"force":true}`, entra.SweepReport{Refreshed: 1})},
+		{"sweeping what an event names", sweep(`{"connections":["default/two"],"force":true}`, connector.SweepReport{Refreshed: 1})},
 		{"telling of refusals and recoveries in sweeps", told(
-			sweep(`{"connections":["default/two"],"force":true}`, entra.SweepReport{Refreshed: 1}),
-			sweep(`{"connections":["default/two"],"force":true}`, entra.SweepReport{Failed: 1}))},
-		{"sweeping everything", sweep(`{"force":true}`, entra.SweepReport{Refreshed: 2})},
-		{"showing why a sweep was refused", refused(sweep(`{"force":true}`, entra.SweepReport{Failed: 2}), "default/one", "default/two")},
+			sweep(`{"connections":["default/two"],"force":true}`, connector.SweepReport{Refreshed: 1}),
+			sweep(`{"connections":["default/two"],"force":true}`, connector.SweepReport{Failed: 1}))},
+		{"sweeping everything", sweep(`{"force":true}`, connector.SweepReport{Refreshed: 2})},
+		{"showing why a sweep was refused", refused(sweep(`{"force":true}`, connector.SweepReport{Failed: 2}), "default/one", "default/two")},
 		{"provisioning without a stored credential", call("POST", "/connections", federated, 201)},
-		{"sweeping what has no stored credential", sweep(`{"connections":["federated/one"],"force":true}`, entra.SweepReport{Refreshed: 1})},
+		{"sweeping what has no stored credential", sweep(`{"connections":["federated/one"],"force":true}`, connector.SweepReport{Refreshed: 1})},
 	}
 }
 
@@ -178,7 +179,7 @@ func try(t *testing.T, granted []permission) (r run) {
 			continue
 		}
 		output := c.Output()[before:]
-		if !strings.Contains(output, "AccessDenied") && !strings.Contains(output, entra.CodeFederationDenied) {
+		if !strings.Contains(output, "AccessDenied") && !strings.Contains(output, "federation_denied") {
 			t.Errorf("%s: %v, and nobody is told that a permission is missing:\n%s", s.name, err, output)
 		}
 		r.stopped = append(r.stopped, s.name)

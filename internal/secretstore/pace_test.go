@@ -6,12 +6,13 @@ import (
 	"testing/synctest"
 	"time"
 
+	"entra-connector/internal/connector"
+
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 
 	"entra-connector/internal/secretstore"
 	"entra-connector/internal/secretstore/secretstoretest"
-	"entra-connector/pkg/entra"
 )
 
 // An account at AWS's quotas, on a bubble's clock.
@@ -167,7 +168,7 @@ func TestListsLeaveSomeOfTheQuota(t *testing.T) {
 		store, _, _ := openInMemory(t, secretstore.Config{Prefix: "entra"}, nil)
 		begin := time.Now()
 		for range 101 {
-			if _, _, err := store.Connections(t.Context(), "", entra.PageLimit, ""); err != nil {
+			if _, _, err := store.Connections(t.Context(), "", connector.PageLimit, ""); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -1,5 +1,5 @@
 // Package secretstore keeps apps and connections in AWS Secrets Manager. It is
-// the [entra.Store] of both functions.
+// the [connector.Store] of both functions.
 //
 // What is known of an app or a connection, other than its credential or token,
 // rides in the secret's Description, written by the same UpdateSecret call that
@@ -22,11 +22,12 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager/types"
 
+	"entra-connector/internal/connector"
 	"entra-connector/pkg/entra"
 )
 
-// maxToken is the longest NextToken that ListSecrets takes, in characters.
-const maxToken = 4096
+// maxNextToken is the longest NextToken that ListSecrets takes, in characters.
+const maxNextToken = 4096
 
 // Config configures a [Store].
 type Config struct {
@@ -36,7 +37,7 @@ type Config struct {
 	RecoveryDays    int64   // how long a deleted secret can be restored, 7 to 30; 0: AWS's default of 30
 }
 
-// Store implements [entra.Store]. It is safe for concurrent use.
+// Store implements [connector.Store]. It is safe for concurrent use.
 type Store struct {
 	client *secretsmanager.Client
 	prefix string
@@ -46,7 +47,7 @@ type Store struct {
 	lists  *pace
 }
 
-var _ entra.Store = (*Store)(nil)
+var _ connector.Store = (*Store)(nil)
 
 // New returns a Store below cfg.Prefix.
 func New(client *secretsmanager.Client, cfg Config) *Store {
@@ -68,42 +69,42 @@ func New(client *secretsmanager.Client, cfg Config) *Store {
 func (s *Store) appsPrefix() string         { return s.prefix + "/apps/" }
 func (s *Store) connectionsPrefix() string  { return s.prefix + "/connections/" }
 func (s *Store) appName(name string) string { return s.appsPrefix() + name }
-func (s *Store) connectionName(ref entra.ConnectionRef) string {
+func (s *Store) connectionName(ref connector.ConnectionRef) string {
 	return s.connectionsPrefix() + ref.String()
 }
 
 // App returns an app with its credential.
-func (s *Store) App(ctx context.Context, name string) (entra.App, error) {
+func (s *Store) App(ctx context.Context, name string) (connector.App, error) {
 	out, err := s.client.GetSecretValue(ctx, &secretsmanager.GetSecretValueInput{SecretId: aws.String(s.appName(name))})
 	if err != nil {
-		return entra.App{}, storeError(ctx, "reading app", err)
+		return connector.App{}, storeError(ctx, "reading app", err)
 	}
 	app, err := decodeApp(name, aws.ToString(out.SecretString))
 	app.Version = aws.ToString(out.VersionId)
 	return app, err
 }
 
-// DescribeApp returns an app without its credential.
-func (s *Store) DescribeApp(ctx context.Context, name string) (entra.App, error) {
-	out, err := s.describe(ctx, s.appName(name))
+// AppWithoutCredential returns an app as its Description has it.
+func (s *Store) AppWithoutCredential(ctx context.Context, name string) (connector.App, error) {
+	out, err := s.find(ctx, s.appName(name))
 	if err != nil {
-		return entra.App{}, err
+		return connector.App{}, err
 	}
-	return describedApp(name, aws.ToString(out.Description)), nil
+	return decodeAppDescription(name, aws.ToString(out.Description)), nil
 }
 
 // Apps returns every app without its credential.
-func (s *Store) Apps(ctx context.Context) ([]entra.App, error) {
-	var apps []entra.App
+func (s *Store) Apps(ctx context.Context) ([]connector.App, error) {
+	var apps []connector.App
 	for cursor := ""; ; {
-		page, next, err := s.list(ctx, s.appsPrefix(), entra.PageLimit, cursor)
+		page, next, err := s.list(ctx, s.appsPrefix(), connector.PageLimit, cursor)
 		if err != nil {
 			return nil, err
 		}
 		for _, entry := range page {
 			// A secret that merely lies below the prefix is not an app.
-			if name := aws.ToString(entry.Name)[len(s.appsPrefix()):]; entra.CheckName(name) == nil {
-				apps = append(apps, describedApp(name, aws.ToString(entry.Description)))
+			if name := aws.ToString(entry.Name)[len(s.appsPrefix()):]; connector.CheckName(name) == nil {
+				apps = append(apps, decodeAppDescription(name, aws.ToString(entry.Description)))
 			}
 		}
 		if next == "" {
@@ -114,25 +115,25 @@ func (s *Store) Apps(ctx context.Context) ([]entra.App, error) {
 }
 
 // CreateApp stores a new app.
-func (s *Store) CreateApp(ctx context.Context, app entra.App) error {
-	_, err := s.create(ctx, s.appName(app.Name), encodeApp(app), describeApp(app))
+func (s *Store) CreateApp(ctx context.Context, app connector.App) error {
+	_, err := s.create(ctx, s.appName(app.Name), encodeApp(app), encodeAppDescription(app))
 	return err
 }
 
 // UpdateApp replaces an app.
-func (s *Store) UpdateApp(ctx context.Context, app entra.App) error {
-	return s.replace(ctx, s.appName(app.Name), app.Version, encodeApp(app), describeApp(app))
+func (s *Store) UpdateApp(ctx context.Context, app connector.App) error {
+	return s.replace(ctx, s.appName(app.Name), app.Version, encodeApp(app), encodeAppDescription(app))
 }
 
 // NoteConnection writes the name into the app's Description as that now is, and
 // no new version.
-func (s *Store) NoteConnection(ctx context.Context, ref entra.ConnectionRef) error {
-	app, err := s.DescribeApp(ctx, ref.App)
+func (s *Store) NoteConnection(ctx context.Context, ref connector.ConnectionRef) error {
+	app, err := s.AppWithoutCredential(ctx, ref.App)
 	if err != nil {
 		return err
 	}
 	app.LastConnection = ref.Name
-	return s.describeAs(ctx, s.appName(app.Name), describeApp(app))
+	return s.writeDescription(ctx, s.appName(app.Name), encodeAppDescription(app))
 }
 
 // DeleteApp deletes an app with a recovery window.
@@ -141,17 +142,17 @@ func (s *Store) DeleteApp(ctx context.Context, name string) error {
 }
 
 // Connection returns one connection.
-func (s *Store) Connection(ctx context.Context, ref entra.ConnectionRef) (entra.Connection, error) {
-	out, err := s.describe(ctx, s.connectionName(ref))
+func (s *Store) Connection(ctx context.Context, ref connector.ConnectionRef) (connector.Connection, error) {
+	out, err := s.find(ctx, s.connectionName(ref))
 	if err != nil {
-		return entra.Connection{}, err
+		return connector.Connection{}, err
 	}
 	return decodeConnection(ref, out.Name, out.ARN, out.Description, out.VersionIdsToStages), nil
 }
 
 // Connections returns a page of connections from ListSecrets, which may be five
 // minutes behind.
-func (s *Store) Connections(ctx context.Context, app string, limit int, cursor string) ([]entra.Connection, string, error) {
+func (s *Store) Connections(ctx context.Context, app string, limit int, cursor string) ([]connector.Connection, string, error) {
 	prefix := s.connectionsPrefix()
 	if app != "" {
 		prefix += app + "/"
@@ -160,10 +161,10 @@ func (s *Store) Connections(ctx context.Context, app string, limit int, cursor s
 	if err != nil {
 		return nil, "", err
 	}
-	connections := make([]entra.Connection, 0, len(page))
+	connections := make([]connector.Connection, 0, len(page))
 	for _, entry := range page {
 		// A secret that merely lies below the prefix is not a connection.
-		ref, err := entra.ParseConnectionRef(aws.ToString(entry.Name)[len(s.connectionsPrefix()):])
+		ref, err := connector.ParseConnectionRef(aws.ToString(entry.Name)[len(s.connectionsPrefix()):])
 		if err == nil {
 			connections = append(connections, decodeConnection(ref, entry.Name, entry.ARN, entry.Description, entry.SecretVersionsToStages))
 		}
@@ -172,7 +173,7 @@ func (s *Store) Connections(ctx context.Context, app string, limit int, cursor s
 }
 
 // CreateConnection stores a new connection with its first token.
-func (s *Store) CreateConnection(ctx context.Context, c entra.Connection, token entra.Token) (entra.Connection, error) {
+func (s *Store) CreateConnection(ctx context.Context, c connector.Connection, token entra.Token) (connector.Connection, error) {
 	c.SecretName = s.connectionName(c.ConnectionRef)
 	arn, err := s.create(ctx, c.SecretName, encodeToken(token), encodeConnection(c))
 	c.SecretARN = arn
@@ -180,32 +181,35 @@ func (s *Store) CreateConnection(ctx context.Context, c entra.Connection, token 
 }
 
 // SaveToken stores a token and what it says of the connection in one write.
-func (s *Store) SaveToken(ctx context.Context, c entra.Connection, token entra.Token) error {
+func (s *Store) SaveToken(ctx context.Context, c connector.Connection, token entra.Token) error {
 	return s.replace(ctx, s.connectionName(c.ConnectionRef), c.Version, encodeToken(token), encodeConnection(c))
 }
 
 // SaveFailure records a failure in the Description, which makes no new version
 // of the secret.
-func (s *Store) SaveFailure(ctx context.Context, c entra.Connection) error {
-	return s.describeAs(ctx, s.connectionName(c.ConnectionRef), encodeConnection(c))
+func (s *Store) SaveFailure(ctx context.Context, c connector.Connection) error {
+	return s.writeDescription(ctx, s.connectionName(c.ConnectionRef), encodeConnection(c))
 }
 
 // DeleteConnection deletes a connection with a recovery window.
-func (s *Store) DeleteConnection(ctx context.Context, ref entra.ConnectionRef) error {
+func (s *Store) DeleteConnection(ctx context.Context, ref connector.ConnectionRef) error {
 	return s.delete(ctx, s.connectionName(ref))
 }
 
-// describe fails with ErrNotFound for a secret that has been deleted, which
-// Secrets Manager goes on describing until the recovery window ends.
-func (s *Store) describe(ctx context.Context, name string) (*secretsmanager.DescribeSecretOutput, error) {
+// look returns what there is under a name, even if it has been deleted: Secrets Manager goes on
+// describing that until the recovery window ends.
+func (s *Store) look(ctx context.Context, name string) (*secretsmanager.DescribeSecretOutput, error) {
 	out, err := s.client.DescribeSecret(ctx, &secretsmanager.DescribeSecretInput{SecretId: aws.String(name)})
-	switch {
-	case err != nil:
-		return nil, storeError(ctx, "describing secret", err)
-	case out.DeletedDate != nil, isTombstone(out.Description):
-		return nil, entra.ErrNotFound
+	return out, storeError(ctx, "describing secret", err)
+}
+
+// find returns the live secret of a name, or fails with ErrNotFound.
+func (s *Store) find(ctx context.Context, name string) (*secretsmanager.DescribeSecretOutput, error) {
+	out, err := s.look(ctx, name)
+	if err == nil && (out.DeletedDate != nil || isTombstone(out.Description)) {
+		return nil, connector.ErrNotFound
 	}
-	return out, nil
+	return out, err
 }
 
 // list returns a page of the live secrets below prefix, and the next cursor.
@@ -218,7 +222,7 @@ func (s *Store) list(ctx context.Context, prefix string, limit int, cursor strin
 	}
 	if cursor != "" {
 		token, err := base64.RawURLEncoding.DecodeString(cursor)
-		if err != nil || len(token) > maxToken {
+		if err != nil || len(token) > maxNextToken {
 			return nil, "", errCursor
 		}
 		in.NextToken = aws.String(string(token))
@@ -236,8 +240,8 @@ func (s *Store) list(ctx context.Context, prefix string, limit int, cursor strin
 	return live, base64.RawURLEncoding.EncodeToString([]byte(aws.ToString(out.NextToken))), nil
 }
 
-// create stores a new secret and returns its ARN. A name that was deleted and
-// can still be restored is restored, and then holds the new value alone.
+// create stores a new secret and returns its ARN. A name that was deleted and can still be restored is
+// restored, and then holds the new value alone.
 func (s *Store) create(ctx context.Context, name, value, description string) (string, error) {
 	out, err := s.client.CreateSecret(ctx, &secretsmanager.CreateSecretInput{
 		Name: aws.String(name), SecretString: aws.String(value), Description: aws.String(description), KmsKeyId: s.key,
@@ -245,64 +249,64 @@ func (s *Store) create(ctx context.Context, name, value, description string) (st
 	if err == nil {
 		return aws.ToString(out.ARN), nil
 	}
-	// AWS answers InvalidRequestException where the name is pending deletion;
-	// emulators answer ResourceExistsException.
+	// AWS answers InvalidRequestException where the name is pending deletion. Emulators answer
+	// ResourceExistsException.
 	var exists *types.ResourceExistsException
 	var invalid *types.InvalidRequestException
 	if !errors.As(err, &exists) && !errors.As(err, &invalid) {
 		return "", storeError(ctx, "creating secret", err)
 	}
-	found, describeErr := s.client.DescribeSecret(ctx, &secretsmanager.DescribeSecretInput{SecretId: aws.String(name)})
-	if describeErr != nil {
-		return "", storeError(ctx, "describing secret", describeErr)
-	}
+	found, err := s.look(ctx, name)
 	switch {
+	case err != nil:
+		return "", err
 	case found.DeletedDate != nil:
 		if _, err := s.client.RestoreSecret(ctx, &secretsmanager.RestoreSecretInput{SecretId: aws.String(name)}, s.writes.of); err != nil {
 			return "", storeError(ctx, "restoring secret", err)
 		}
 	case !isTombstone(found.Description):
-		return "", entra.ErrExists
+		return "", connector.ErrExists
 	}
 	err = s.replace(ctx, name, current(found.VersionIdsToStages), value, description)
-	if errors.Is(err, entra.ErrChanged) {
-		err = entra.ErrExists // another call has restored it
+	if errors.Is(err, connector.ErrChanged) {
+		err = connector.ErrExists // another call has restored it
 	}
 	return aws.ToString(found.ARN), err
 }
 
-// replace writes value and description in the place of a version, and fails
-// with ErrChanged if that is no longer the current one. UpdateSecret has no
-// condition of its own, but it refuses the ID of a version that exists: each
-// version has one successor, whose ID follows from its own, and only the first
-// who writes that succeeds. The version may be unknown; then nothing is checked.
+// replace writes value and description in the place of a version, and fails with ErrChanged if that is
+// no longer the current one. UpdateSecret has no condition of its own, but it refuses the ID of a
+// version that exists. So each version has one successor, whose ID follows from its own, and only the
+// first who writes that succeeds. Where the version is unknown, nothing is checked.
 func (s *Store) replace(ctx context.Context, name, version, value, description string) error {
-	err := s.update(ctx, &secretsmanager.UpdateSecretInput{
+	in := &secretsmanager.UpdateSecretInput{
 		SecretId: aws.String(name), ClientRequestToken: successor(version), SecretString: aws.String(value), Description: aws.String(description),
-	})
+	}
+	err := s.update(ctx, in)
 	var taken *types.ResourceExistsException
 	if !errors.As(err, &taken) {
 		return storeError(ctx, "updating secret", err)
 	}
 	// Either somebody else was first, or our own first try has landed after all.
-	found, err := s.client.DescribeSecret(ctx, &secretsmanager.DescribeSecretInput{SecretId: aws.String(name)})
+	found, err := s.look(ctx, name)
 	switch {
 	case err != nil:
-		return storeError(ctx, "describing secret", err)
+		return err
 	case aws.ToString(found.Description) == description:
 		return nil
 	case found.DeletedDate != nil:
-		return entra.ErrNotFound
-	case version != "" && current(found.VersionIdsToStages) == version:
-		// The ID is taken, but not by what is current: a person has moved the
-		// staging label back. Then there is nobody to give way to.
-		return s.replace(ctx, name, "", value, description)
+		return connector.ErrNotFound
+	case current(found.VersionIdsToStages) == version:
+		// The ID is taken, but not by what is current: a person has moved the staging label back. Then
+		// there is nobody to give way to.
+		in.ClientRequestToken = nil
+		return storeError(ctx, "updating secret", s.update(ctx, in))
 	}
-	return entra.ErrChanged
+	return connector.ErrChanged
 }
 
-// describeAs writes a description alone.
-func (s *Store) describeAs(ctx context.Context, name, description string) error {
+// writeDescription writes a description alone.
+func (s *Store) writeDescription(ctx context.Context, name, description string) error {
 	return storeError(ctx, "updating secret", s.update(ctx, &secretsmanager.UpdateSecretInput{
 		SecretId: aws.String(name), Description: aws.String(description),
 	}))
@@ -322,44 +326,40 @@ func (s *Store) update(ctx context.Context, in *secretsmanager.UpdateSecretInput
 	return err
 }
 
-// delete clears and marks the secret before it deletes it. Being a version, the
-// mark defeats a refresh that is still under way. And between a later restore
-// and the write that follows it, when the secret is live with what it last held,
-// it keeps that from passing for what was deleted.
+// delete clears and marks the secret before it deletes it. The mark is a version, so it defeats a
+// refresh that is still under way. And between a later restore and the write that follows it, when the
+// secret is live with what it last held, the mark keeps that from passing for what was deleted.
 func (s *Store) delete(ctx context.Context, name string) error {
-	for {
-		found, err := s.client.DescribeSecret(ctx, &secretsmanager.DescribeSecretInput{SecretId: aws.String(name)})
+	err := connector.Retry(ctx, "deleting secret", func() (beaten bool, err error) {
+		found, err := s.look(ctx, name)
 		switch {
 		case err != nil:
-			return storeError(ctx, "describing secret", err)
+			return false, err
 		case found.DeletedDate != nil:
-			return entra.ErrNotFound
+			return false, connector.ErrNotFound
+		case isTombstone(found.Description):
+			return false, nil
 		}
-		if !isTombstone(found.Description) {
-			err := s.replace(ctx, name, current(found.VersionIdsToStages), tombstone, tombstone)
-			if errors.Is(err, entra.ErrChanged) {
-				continue // refreshed since
-			}
-			if err != nil {
-				return err
-			}
-		}
-		break
+		err = s.replace(ctx, name, current(found.VersionIdsToStages), tombstone, tombstone)
+		return errors.Is(err, connector.ErrChanged), err
+	})
+	if err != nil {
+		return err
 	}
-	_, err := s.client.DeleteSecret(ctx, &secretsmanager.DeleteSecretInput{
+	_, err = s.client.DeleteSecret(ctx, &secretsmanager.DeleteSecretInput{
 		SecretId: aws.String(name), RecoveryWindowInDays: s.days,
 	}, s.writes.of)
 	var invalid *types.InvalidRequestException
 	if !errors.As(err, &invalid) {
 		return storeError(ctx, "deleting secret", err)
 	}
-	// Either the SDK's retry finds that the first try has landed, or AWS will not
-	// delete the secret, as when it has replicas.
-	found, err := s.client.DescribeSecret(ctx, &secretsmanager.DescribeSecretInput{SecretId: aws.String(name)})
+	// Either the SDK's retry finds that the first try has landed, or AWS will not delete the secret, as
+	// when it has replicas.
+	found, err := s.look(ctx, name)
 	if err == nil && found.DeletedDate == nil {
-		return &entra.StoreError{Op: "deleting secret", Code: invalid.ErrorCode()}
+		return &connector.StoreError{Op: "deleting secret", Code: invalid.ErrorCode()}
 	}
-	return storeError(ctx, "describing secret", err)
+	return err
 }
 
 // current returns the ID of the current version.

@@ -17,6 +17,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"entra-connector/internal/connector"
+
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
@@ -32,16 +34,19 @@ var update = flag.Bool("update", false, "rewrite the golden files")
 
 var (
 	start = time.Date(2026, 11, 23, 1, 0, 0, 0, time.UTC)
-	ref   = entra.ConnectionRef{App: "default", Name: "acme"}
-	app   = entra.App{
-		Name: "default", ClientID: "cccccccc-0000-4000-8000-000000000003", Credential: entra.Credential{ClientSecret: entra.NewSecret("s3cret <&>")},
-		Scope: "https://graph.microsoft.com/.default", Cloud: entra.Public, ChangedAt: start,
+	ref   = connector.ConnectionRef{App: "default", Name: "acme"}
+	app   = connector.App{
+		Name: "default", Scope: "https://graph.microsoft.com/.default", ChangedAt: start,
+		Registration: entra.Registration{
+			ClientID: "cccccccc-0000-4000-8000-000000000003", Cloud: entra.Public,
+			Credential: entra.Credential{ClientSecret: entra.NewSecret("s3cret <&>")},
+		},
 	}
 	token = entra.Token{TenantID: tenant, Type: "Bearer", AccessToken: entra.NewSecret("t0ken"), ExpiresIn: 3599, ExtExpiresIn: 7199, RequestedAt: start}
 )
 
-func connection() entra.Connection {
-	return entra.Connection{
+func connection() connector.Connection {
+	return connector.Connection{
 		ConnectionRef: ref, TenantID: tenant, Cloud: entra.Public, Scope: app.Scope, TokenType: "Bearer",
 		ExpiresAt: token.ExpiresAt(), Lifetime: token.Lifetime(), RefreshedAt: start,
 	}
@@ -87,7 +92,7 @@ func TestStoredForm(t *testing.T) {
 	compare("app.golden", "entra/apps/default")
 	compare("connection.golden", c.SecretName)
 
-	c.Failure = &entra.Failure{Status: entra.NeedsPerson, Code: "AADSTS7000222", At: start.Add(time.Hour), Refusals: 2,
+	c.Failure = &connector.Failure{Status: connector.StatusRefused, Code: "AADSTS7000222", Advice: connector.Explain("AADSTS7000222"), At: start.Add(time.Hour), Refusals: 2,
 		NextAttempt: start.Add(90 * time.Minute), TraceID: tenant, CorrelationID: app.ClientID}
 	if err := store.SaveFailure(t.Context(), c); err != nil {
 		t.Fatal(err)
@@ -117,7 +122,7 @@ func TestDescriptionFits(t *testing.T) {
 	c := connection()
 	c.App, c.Name = strings.Repeat("a", 64), strings.Repeat("b", 64)
 	c.Scope = "https://" + strings.Repeat("&", 494) + "/.default"
-	c.Failure = &entra.Failure{Status: entra.NeedsPerson, Code: "AADSTS123456789", At: start.Add(1), Refusals: 1 << 30, NextAttempt: start.Add(1), TraceID: tenant, CorrelationID: tenant}
+	c.Failure = &connector.Failure{Status: connector.StatusRefused, Code: "AADSTS123456789", At: start.Add(1), Refusals: 1 << 30, NextAttempt: start.Add(1), TraceID: tenant, CorrelationID: tenant}
 	if _, err := store.CreateConnection(t.Context(), c, token); err != nil {
 		t.Error(err)
 	}
@@ -129,11 +134,11 @@ func TestAbsent(t *testing.T) {
 	check := func(when string) {
 		t.Helper()
 		_, err1 := store.App(ctx, "default")
-		_, err2 := store.DescribeApp(ctx, "default")
+		_, err2 := store.AppWithoutCredential(ctx, "default")
 		_, err3 := store.Connection(ctx, ref)
 		for i, err := range []error{err1, err2, err3, store.UpdateApp(ctx, app), store.SaveToken(ctx, connection(), token),
 			store.SaveFailure(ctx, connection()), store.DeleteApp(ctx, "default"), store.DeleteConnection(ctx, ref)} {
-			if !errors.Is(err, entra.ErrNotFound) {
+			if !errors.Is(err, connector.ErrNotFound) {
 				t.Errorf("%s, call %d: %v, want ErrNotFound", when, i, err)
 			}
 		}
@@ -149,10 +154,10 @@ func TestAbsent(t *testing.T) {
 		if _, err := store.CreateConnection(ctx, connection(), token); err != nil {
 			t.Fatal(err)
 		}
-		if err := store.CreateApp(ctx, app); !errors.Is(err, entra.ErrExists) {
+		if err := store.CreateApp(ctx, app); !errors.Is(err, connector.ErrExists) {
 			t.Errorf("creating an app again: %v", err)
 		}
-		if _, err := store.CreateConnection(ctx, connection(), token); !errors.Is(err, entra.ErrExists) {
+		if _, err := store.CreateConnection(ctx, connection(), token); !errors.Is(err, connector.ErrExists) {
 			t.Errorf("creating a connection again: %v", err)
 		}
 		if err := errors.Join(store.DeleteApp(ctx, "default"), store.DeleteConnection(ctx, ref)); err != nil {
@@ -175,7 +180,7 @@ func TestInterruptedDeletion(t *testing.T) {
 		t.Fatal("the deletion does not fail")
 	}
 	server.ClearFaults()
-	if _, err := store.Connection(ctx, ref); !errors.Is(err, entra.ErrNotFound) {
+	if _, err := store.Connection(ctx, ref); !errors.Is(err, connector.ErrNotFound) {
 		t.Errorf("the connection: %v", err)
 	}
 	if page, _, err := store.Connections(ctx, "", 100, ""); len(page) != 0 || err != nil {
@@ -198,7 +203,7 @@ func TestRefusedDeletion(t *testing.T) {
 	}
 	server.Fail(secretstoretest.Fault{Op: "DeleteSecret", Error: "InvalidRequestException"})
 	err := store.DeleteApp(t.Context(), "default")
-	var failed *entra.StoreError
+	var failed *connector.StoreError
 	if !errors.As(err, &failed) || failed.Code != "InvalidRequestException" {
 		t.Errorf("a deletion that AWS refuses: %v", err)
 	}
@@ -241,7 +246,7 @@ func TestErrorsKeepToThemselves(t *testing.T) {
 		server.Fail(secretstoretest.Fault{Error: code})
 		_, err := store.App(t.Context(), "default")
 		server.ClearFaults()
-		var failed *entra.StoreError
+		var failed *connector.StoreError
 		if !errors.As(err, &failed) || failed.Code != code || failed.Temporary != want || strings.Contains(err.Error(), "A fault") {
 			t.Errorf("%s: %#v", code, err)
 		}
@@ -254,7 +259,7 @@ func TestErrorsKeepToThemselves(t *testing.T) {
 			})
 		})
 		_, err := strange.App(t.Context(), "default")
-		var failed *entra.StoreError
+		var failed *connector.StoreError
 		if !errors.As(err, &failed) || failed.Code != "SomethingNew" || failed.Temporary != want {
 			t.Errorf("status %d with a code that nobody knows: %#v, want temporary: %t", status, err, want)
 		}
@@ -266,7 +271,7 @@ func TestErrorsKeepToThemselves(t *testing.T) {
 	}
 	server.Close()
 	_, err := store.App(t.Context(), "default")
-	var failed *entra.StoreError
+	var failed *connector.StoreError
 	if !errors.As(err, &failed) || failed.Code != "unreachable" || !failed.Temporary {
 		t.Errorf("with nobody there: %v", err)
 	}
@@ -304,7 +309,7 @@ func TestListing(t *testing.T) {
 	long := func(n int) string { return base64.RawURLEncoding.EncodeToString([]byte(strings.Repeat("x", n))) }
 	for i, cursor := range []string{"%", long(4097), "bm90LW91cnM", long(4096)} {
 		_, _, err := store.Connections(t.Context(), "", 100, cursor)
-		var invalid *entra.InvalidError
+		var invalid *connector.InvalidError
 		if !errors.As(err, &invalid) {
 			t.Errorf("cursor %.20q: %v", cursor, err)
 		}
@@ -439,10 +444,10 @@ func TestOnlyTheVersionThatWasReadIsReplaced(t *testing.T) {
 		want          error
 	}{
 		{"as read", first, nil},
-		{"superseded", first, entra.ErrChanged},
+		{"superseded", first, connector.ErrChanged},
 		{"unknown", "", nil},
 		{"unknown again", "", nil},
-		{"superseded twice", first, entra.ErrChanged},
+		{"superseded twice", first, connector.ErrChanged},
 		{"as read again", "current", nil},
 	} {
 		if tt.version == "current" {
@@ -480,9 +485,9 @@ func TestDeletionsByHand(t *testing.T) {
 		t.Helper()
 		_, err1 := store.Connection(ctx, ref)
 		_, err2 := store.App(ctx, "default")
-		_, err3 := store.DescribeApp(ctx, "default")
+		_, err3 := store.AppWithoutCredential(ctx, "default")
 		for what, err := range map[string]error{"the connection": err1, "the app": err2, "the app's description": err3} {
-			if !errors.Is(err, entra.ErrNotFound) {
+			if !errors.Is(err, connector.ErrNotFound) {
 				t.Errorf("%s: %v, want ErrNotFound", what, err)
 			}
 		}
@@ -502,7 +507,7 @@ func TestDeletionsByHand(t *testing.T) {
 			}
 		}
 		absent(t, store)
-		if err := store.DeleteConnection(ctx, ref); !errors.Is(err, entra.ErrNotFound) {
+		if err := store.DeleteConnection(ctx, ref); !errors.Is(err, connector.ErrNotFound) {
 			t.Errorf("deleting it again: %v, want ErrNotFound", err)
 		}
 		exist(t, store)
@@ -608,7 +613,7 @@ func openOn(t *testing.T, o secretstoretest.Options, cfg secretstore.Config, cha
 }
 
 // read returns the connection as it is stored.
-func read(t *testing.T, store *secretstore.Store) entra.Connection {
+func read(t *testing.T, store *secretstore.Store) connector.Connection {
 	t.Helper()
 	c, err := store.Connection(t.Context(), ref)
 	if err != nil {

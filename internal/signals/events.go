@@ -3,18 +3,16 @@ package signals
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"log/slog"
-	"net"
 	"sync"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
 	"github.com/aws/aws-sdk-go-v2/service/eventbridge/types"
-	"github.com/aws/smithy-go"
 
-	"entra-connector/pkg/entra"
+	"entra-connector/internal/awserr"
+	"entra-connector/internal/connector"
 )
 
 // Source of all events, and their detail-types.
@@ -39,18 +37,18 @@ const (
 // Detail is what an event says of a connection. Code and what follows it are
 // there for one that was refused.
 type Detail struct {
-	App           string       `json:"app"`
-	Connection    string       `json:"connection"`
-	TenantID      string       `json:"tenant_id"`
-	Status        entra.Status `json:"status"`
-	At            time.Time    `json:"at,omitzero"` // of the refusal, or of the refresh that ended it
-	SecretName    string       `json:"secret_name"`
-	Code          string       `json:"code,omitempty"`
-	Title         string       `json:"title,omitempty"`
-	Action        string       `json:"action,omitempty"`
-	ConsentURL    string       `json:"consent_url,omitempty"`
-	TraceID       string       `json:"trace_id,omitempty"`
-	CorrelationID string       `json:"correlation_id,omitempty"`
+	App           string           `json:"app"`
+	Connection    string           `json:"connection"`
+	TenantID      string           `json:"tenant_id"`
+	Status        connector.Status `json:"status"`
+	At            time.Time        `json:"at,omitzero"` // of the refusal, or of the refresh that ended it
+	SecretName    string           `json:"secret_name"`
+	Code          string           `json:"code,omitempty"`
+	Title         string           `json:"title,omitempty"`
+	Action        string           `json:"action,omitempty"`
+	ConsentURL    string           `json:"consent_url,omitempty"`
+	TraceID       string           `json:"trace_id,omitempty"`
+	CorrelationID string           `json:"correlation_id,omitempty"`
 }
 
 // Events publishes changes of connections' status on an EventBridge bus. A nil
@@ -78,7 +76,7 @@ func NewEvents(client *eventbridge.Client, bus string, log *slog.Logger) *Events
 // Changed takes the event of a connection whose status has changed. Events go
 // out in batches, from the caller that fills one, so that what waits stays
 // small; the rest goes with [Events.Flush].
-func (e *Events) Changed(ctx context.Context, c entra.Connection) {
+func (e *Events) Changed(ctx context.Context, c connector.Connection) {
 	if e == nil {
 		return
 	}
@@ -119,14 +117,13 @@ func (e *Events) Flush(ctx context.Context) {
 	e.failures, e.lost, e.code = 0, 0, ""
 }
 
-func (e *Events) entry(c entra.Connection) types.PutEventsRequestEntry {
+func (e *Events) entry(c connector.Connection) types.PutEventsRequestEntry {
 	kind, at := Recovered, c.RefreshedAt
 	d := Detail{App: c.App, Connection: c.Name, TenantID: c.TenantID, Status: c.Status(), SecretName: c.SecretName}
-	if c.Status() == entra.NeedsPerson {
+	if c.Status() == connector.StatusRefused {
 		f := c.Failure
-		explained := entra.Explain(f.Code)
 		kind, at = Refused, f.At
-		d.Code, d.Title, d.Action, d.ConsentURL = f.Code, explained.Title, explained.Action, f.ConsentURL
+		d.Code, d.Title, d.Action, d.ConsentURL = f.Code, f.Title, f.Action, f.ConsentURL
 		d.TraceID, d.CorrelationID = f.TraceID, f.CorrelationID
 	}
 	d.At = at.UTC().Truncate(time.Second)
@@ -184,7 +181,7 @@ func (e *Events) givenUp(n int) bool {
 func (e *Events) send(ctx context.Context, entries []types.PutEventsRequestEntry) (left []types.PutEventsRequestEntry, code string, err error) {
 	out, err := e.client.PutEvents(ctx, &eventbridge.PutEventsInput{Entries: entries})
 	if err != nil {
-		return entries, errorCode(err), err
+		return entries, awserr.Code(err), err
 	}
 	for i, result := range out.Entries[:min(len(out.Entries), len(entries))] {
 		if result.ErrorCode != nil {
@@ -192,16 +189,4 @@ func (e *Events) send(ctx context.Context, entries []types.PutEventsRequestEntry
 		}
 	}
 	return left, code, nil
-}
-
-func errorCode(err error) string {
-	var api smithy.APIError
-	var network net.Error
-	switch {
-	case errors.As(err, &api):
-		return api.ErrorCode()
-	case errors.As(err, &network) && network.Timeout():
-		return entra.CodeTimeout // a context's deadline as well
-	}
-	return "unreachable"
 }

@@ -12,12 +12,13 @@ import (
 	"testing"
 	"time"
 
+	"entra-connector/internal/connector"
+
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
 
 	"entra-connector/internal/signals"
 	"entra-connector/internal/signals/eventbridgetest"
-	"entra-connector/pkg/entra"
 )
 
 const account = "210987654321"
@@ -44,19 +45,19 @@ func start(t *testing.T) (*signals.Events, *eventbridgetest.Server, *bytes.Buffe
 	return signals.NewEvents(client, "default", slog.New(slog.NewJSONHandler(&log, nil))), s, &log
 }
 
-func connection(i int) entra.Connection {
+func connection(i int) connector.Connection {
 	name := fmt.Sprintf("c%05d", i)
-	return entra.Connection{
-		ConnectionRef: entra.ConnectionRef{App: "default", Name: name}, TenantID: "aaaaaaaa-0000-4000-8000-000000000001",
+	return connector.Connection{
+		ConnectionRef: connector.ConnectionRef{App: "default", Name: name}, TenantID: "aaaaaaaa-0000-4000-8000-000000000001",
 		RefreshedAt: now,
 		SecretName:  "entra/connections/default/" + name,
 		SecretARN:   "arn:aws:secretsmanager:eu-central-1:" + account + ":secret:entra/connections/default/" + name + "-AbCdEf",
 	}
 }
 
-func refused(i int) entra.Connection {
+func refused(i int) connector.Connection {
 	c := connection(i)
-	c.Failure = &entra.Failure{Status: entra.NeedsPerson, Code: "AADSTS7000222", At: now.Add(time.Hour), TraceID: "t", CorrelationID: "c"}
+	c.Failure = &connector.Failure{Status: connector.StatusRefused, Code: "AADSTS7000222", Advice: connector.Explain("AADSTS7000222"), At: now.Add(time.Hour), TraceID: "t", CorrelationID: "c"}
 	return c
 }
 
@@ -74,7 +75,7 @@ func TestEvents(t *testing.T) {
 	if got, want := s.Requests(), []int{2}; !reflect.DeepEqual(got, want) {
 		t.Errorf("requests of %v entries, want %v", got, want)
 	}
-	explained := entra.Explain("AADSTS7000222")
+	explained := connector.Explain("AADSTS7000222")
 	want := []eventbridgetest.Event{
 		{Bus: "default", Source: "entra-connector", DetailType: "entra.connection.refused", Resources: []string{refused(1).SecretARN}},
 		{Bus: "default", Source: "entra-connector", DetailType: "entra.connection.recovered"},

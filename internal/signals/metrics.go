@@ -13,7 +13,7 @@ import (
 
 	"github.com/aws/aws-lambda-go/lambdacontext"
 
-	"entra-connector/pkg/entra"
+	"entra-connector/internal/connector"
 )
 
 // Namespace is the one of all metrics.
@@ -35,7 +35,7 @@ type Metrics struct {
 // Sweep writes what a sweep over everything has done and found. SweepsSucceeded,
 // whose absence is what tells of sweeps that stopped, is left out where the sweep
 // could not look at everything.
-func (m Metrics) Sweep(ctx context.Context, report entra.SweepReport, took time.Duration) {
+func (m Metrics) Sweep(ctx context.Context, report connector.SweepReport, took time.Duration) {
 	health := report.Health
 	metrics := []metric{
 		{"Checked", count, report.Checked},
@@ -81,7 +81,7 @@ type appTrouble struct {
 }
 
 // worstApps returns the apps that are in trouble, at most maxApps of them.
-func worstApps(apps map[string]entra.Health) []appTrouble {
+func worstApps(apps map[string]connector.Health) []appTrouble {
 	var worst []appTrouble
 	for name, health := range apps {
 		t := appTrouble{name: name, refused: health.Refused}

@@ -12,18 +12,19 @@ import (
 	"testing"
 	"time"
 
+	"entra-connector/internal/connector"
+
 	"github.com/aws/aws-lambda-go/lambdacontext"
 
 	"entra-connector/internal/signals"
 	"entra-connector/internal/signals/cloudwatchtest"
-	"entra-connector/pkg/entra"
 )
 
 var now = time.Date(2026, 11, 23, 1, 2, 3, 456789000, time.FixedZone("", 3600))
 
 // sweepMetrics are the metrics after a sweep, as CloudWatch has them, under their
 // name and what dimensions they have beside the function.
-func sweepMetrics(t *testing.T, report entra.SweepReport, took time.Duration) map[string][]float64 {
+func sweepMetrics(t *testing.T, report connector.SweepReport, took time.Duration) map[string][]float64 {
 	t.Helper()
 	var out bytes.Buffer
 	signals.Metrics{Out: &out, Function: "f", Now: func() time.Time { return now }}.Sweep(t.Context(), report, took)
@@ -43,12 +44,12 @@ func sweepMetrics(t *testing.T, report entra.SweepReport, took time.Duration) ma
 }
 
 func TestSweepMetrics(t *testing.T) {
-	report := entra.SweepReport{
+	report := connector.SweepReport{
 		Checked: 120, Due: 14, Refreshed: 11, Failed: 2, Waiting: 3, Deferred: 1,
-		Expiring: make([]entra.Expiring, 2),
-		Health: entra.Health{Refused: 4, NewlyRefused: 1, Recovered: 5, FailedBy: map[string]int{"refused": 1, "store": 1, "timeout": 0},
+		Expiring: make([]connector.Expiring, 2),
+		Health: connector.Health{Refused: 4, NewlyRefused: 1, Recovered: 5, FailedBy: map[string]int{"refused": 1, "store": 1, "timeout": 0},
 			Healthy: 116, ShortestLife: 29*time.Minute + 1500*time.Millisecond},
-		Apps: map[string]entra.Health{
+		Apps: map[string]connector.Health{
 			"well":    {Healthy: 100},
 			"refused": {Healthy: 9, Refused: 4, FailedBy: map[string]int{"refused": 1}},
 			"store":   {Healthy: 7, FailedBy: map[string]int{"store": 1}},
@@ -79,13 +80,13 @@ func TestSweepMetrics(t *testing.T) {
 // Each metric costs money: of very many apps in trouble, only the worst have
 // metrics of their own.
 func TestMetricsOfTheWorstApps(t *testing.T) {
-	apps := make(map[string]entra.Health)
+	apps := make(map[string]connector.Health)
 	for i := range 60 {
-		apps[fmt.Sprintf("failed%02d", i)] = entra.Health{FailedBy: map[string]int{"timeout": i + 1, "store": 1}}
+		apps[fmt.Sprintf("failed%02d", i)] = connector.Health{FailedBy: map[string]int{"timeout": i + 1, "store": 1}}
 	}
-	apps["refused"] = entra.Health{Refused: 1}
+	apps["refused"] = connector.Health{Refused: 1}
 	var metrics []string
-	for name := range sweepMetrics(t, entra.SweepReport{Apps: apps}, 0) {
+	for name := range sweepMetrics(t, connector.SweepReport{Apps: apps}, 0) {
 		if strings.HasPrefix(name, "Failed App=") {
 			metrics = append(metrics, name)
 		}
@@ -100,7 +101,7 @@ func TestMetricsOfTheWorstApps(t *testing.T) {
 func TestMetricLine(t *testing.T) {
 	var out bytes.Buffer
 	ctx := lambdacontext.NewContext(t.Context(), &lambdacontext.LambdaContext{AwsRequestID: "3f1c"})
-	signals.Metrics{Out: &out, Function: "f", Now: func() time.Time { return now }}.Sweep(ctx, entra.SweepReport{}, 0)
+	signals.Metrics{Out: &out, Function: "f", Now: func() time.Time { return now }}.Sweep(ctx, connector.SweepReport{}, 0)
 	var got map[string]any
 	if err := json.Unmarshal(out.Bytes(), &got); err != nil {
 		t.Fatalf("%v: %s", err, &out)
@@ -136,7 +137,7 @@ func TestALineIsOneWrite(t *testing.T) {
 	metrics := signals.Metrics{Out: out, Function: "f", Now: time.Now}
 	var group sync.WaitGroup
 	for range 8 {
-		group.Go(func() { metrics.Sweep(context.Background(), entra.SweepReport{}, 0) })
+		group.Go(func() { metrics.Sweep(context.Background(), connector.SweepReport{}, 0) })
 		group.Go(func() { log.Info("sweep done", "checked", 1) })
 	}
 	group.Wait()

@@ -13,9 +13,10 @@ import (
 	"testing"
 	"time"
 
+	"entra-connector/internal/connector"
+
 	"entra-connector/internal/secretstore/secretstoretest"
 	"entra-connector/internal/stack"
-	"entra-connector/pkg/entra"
 	"entra-connector/pkg/entra/entratest"
 )
 
@@ -94,10 +95,10 @@ func provision(t *testing.T, s *stack.Stack) {
 	}
 }
 
-func sweep(t *testing.T, s *stack.Stack, event string) entra.SweepReport {
+func sweep(t *testing.T, s *stack.Stack, event string) connector.SweepReport {
 	t.Helper()
 	result, err := s.Sweep(t.Context(), []byte(event))
-	var report entra.SweepReport
+	var report connector.SweepReport
 	if err == nil {
 		err = json.Unmarshal(result.Payload, &report)
 	}

@@ -19,7 +19,7 @@ import (
 
 func TestTokenValues(t *testing.T) {
 	w := newWorld(t)
-	token, err := w.client.Token(t.Context(), w.app(), tenantA)
+	token, err := ask(t.Context(), w.client)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,15 +45,11 @@ func TestTokenValues(t *testing.T) {
 // The expiry is counted from when the request was sent, however long the answer took.
 func TestExpiryCountsFromTheRequest(t *testing.T) {
 	w := newWorld(t)
-	slow := entra.NewClient(entra.ClientConfig{
-		Authority: w.entra.URL(),
-		Now:       w.clock.Now,
-		Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
-			w.clock.advance(9 * time.Second)
-			return http.DefaultTransport.RoundTrip(r)
-		}),
-	})
-	token, err := slow.Token(t.Context(), w.app(), tenantA)
+	slow := w.newClient(entra.ClientConfig{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+		w.now = w.now.Add(9 * time.Second)
+		return http.DefaultTransport.RoundTrip(r)
+	})})
+	token, err := ask(t.Context(), slow)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,10 +57,6 @@ func TestExpiryCountsFromTheRequest(t *testing.T) {
 		t.Errorf("expires at %v, want %v", token.ExpiresAt(), want)
 	}
 }
-
-type roundTripper func(*http.Request) (*http.Response, error)
-
-func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 func TestTokenResponseForms(t *testing.T) {
 	tests := []struct {
@@ -92,7 +84,7 @@ func TestTokenResponseForms(t *testing.T) {
 	w := newWorld(t)
 	for _, tt := range tests {
 		w.entra.Fail(entratest.Fault{Times: 1, Response: tt.response})
-		token, err := w.client.Token(t.Context(), w.app(), tenantA)
+		token, err := ask(t.Context(), w.client)
 		if tt.expires == "" {
 			if e := asEntraError(t, err); e.Class != entra.Malformed {
 				t.Errorf("%s: class %d, want Malformed", tt.name, e.Class)
@@ -160,7 +152,7 @@ func TestFailures(t *testing.T) {
 	for _, tt := range tests {
 		w.entra.ResetRequests()
 		w.entra.Fail(entratest.Fault{Times: 1, Response: tt.response})
-		_, err := w.client.Token(t.Context(), w.app(), tenantA)
+		_, err := ask(t.Context(), w.client)
 		e := asEntraError(t, err)
 		if e.Class != tt.class || e.Code != tt.code || e.RetryAfter != tt.wait {
 			t.Errorf("%s: class %d, code %s, retry after %v, want %d, %s, %v", tt.name, e.Class, e.Code, e.RetryAfter, tt.class, tt.code, tt.wait)
@@ -172,7 +164,7 @@ func TestFailures(t *testing.T) {
 		if text := fmt.Sprintf("%+v %#v %s", e, e, shown); strings.Contains(text, canary) || strings.Contains(text, "html") {
 			t.Errorf("%s: the error shows what was sent or answered: %s", tt.name, text)
 		}
-		if e.Title() == "" || e.Action() == "" {
+		if e.Title == "" || e.Action == "" {
 			t.Errorf("%s: no title or action", tt.name)
 		}
 	}
@@ -185,7 +177,7 @@ func TestCorrelationID(t *testing.T) {
 	w.entra.Fail(entratest.Fault{Times: 1, Response: entratest.HTML(502)})
 	w.entra.Fail(entratest.Fault{Times: 1, Response: entratest.Drop()})
 	for _, what := range []string{"refused", "bad gateway", "connection closed"} {
-		_, err := w.client.Token(t.Context(), w.app(), tenantA)
+		_, err := ask(t.Context(), w.client)
 		requests := w.entra.Requests()
 		if sent := requests[len(requests)-1].RequestID; sent == "" || asEntraError(t, err).CorrelationID != sent {
 			t.Errorf("%s: correlation ID %q, the request had %q", what, asEntraError(t, err).CorrelationID, sent)
@@ -206,7 +198,7 @@ func TestIdentifiersAreKeptInTheirFormOnly(t *testing.T) {
 		w := newWorld(t)
 		body, _ := json.Marshal(map[string]string{"error": "invalid_client", "trace_id": tt.trace, "correlation_id": tt.correlation})
 		w.entra.Fail(entratest.Fault{Response: entratest.Raw(401, "application/json", string(body))})
-		_, err := w.client.Token(t.Context(), w.app(), tenantA)
+		_, err := ask(t.Context(), w.client)
 		if tt.wantCorrelation == "sent" {
 			tt.wantCorrelation = w.entra.Requests()[0].RequestID
 		}
@@ -229,7 +221,7 @@ func TestTenSecondsForAnAnswer(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			client := entra.NewClient(entra.ClientConfig{Transport: transport})
 			for call, ask := range map[string]func() error{
-				"a token":  func() error { _, err := client.Token(t.Context(), (&world{}).app(), tenantA); return err },
+				"a token":  func() error { _, err := ask(t.Context(), client); return err },
 				"a tenant": func() error { _, err := client.ResolveTenant(t.Context(), entra.Public, "contoso.com"); return err },
 			} {
 				begin := time.Now()
@@ -268,7 +260,7 @@ func TestNoAnswer(t *testing.T) {
 
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := w.client.Token(ended, w.app(), tenantA); !errors.Is(err, context.Canceled) {
+	if _, err := ask(ended, w.client); !errors.Is(err, context.Canceled) {
 		t.Errorf("after the caller gave up: %v, want context.Canceled", err)
 	}
 	if _, err := w.client.ResolveTenant(ended, entra.Public, "contoso.com"); !errors.Is(err, context.Canceled) {
@@ -280,11 +272,11 @@ func TestNoAnswer(t *testing.T) {
 		defer cancel()
 		return http.DefaultTransport.RoundTrip(r.WithContext(ctx))
 	})})
-	if _, err := late.Token(t.Context(), w.app(), tenantA); asEntraError(t, err).Class != entra.Unavailable {
+	if _, err := ask(t.Context(), late); asEntraError(t, err).Class != entra.Unavailable {
 		t.Errorf("after the transport gave up: %v", err)
 	}
 	w.entra.Close()
-	if _, err := w.client.Token(t.Context(), w.app(), tenantA); asEntraError(t, err).Class != entra.Unavailable {
+	if _, err := ask(t.Context(), w.client); asEntraError(t, err).Class != entra.Unavailable {
 		t.Errorf("with nobody there: %v", err)
 	}
 }

@@ -3,11 +3,9 @@ package entra
 import (
 	"errors"
 	"fmt"
-	"iter"
 	"maps"
 	"net"
 	"net/url"
-	"slices"
 	"strings"
 )
 
@@ -62,29 +60,8 @@ func cloudOf(rawURL string) (Cloud, bool) {
 	return cloud, ok
 }
 
-// services maps a service's short name to its resource in each cloud where one
-// is known. Teams and Microsoft 365 are reached through Microsoft Graph. Azure
-// DevOps has no resource URI: its application ID stands for it.
-var services = map[string]map[Cloud]string{
-	"azure-devops":     {Public: "499b84ac-1321-427f-aa17-267ca6975798"},
-	"azure-storage":    {Public: "https://storage.azure.com", USGov: "https://storage.azure.com", China: "https://storage.azure.com"},
-	"azure-sql":        {Public: "https://database.windows.net", USGov: "https://database.usgovcloudapi.net", China: "https://database.chinacloudapi.cn"},
-	"business-central": {Public: "https://api.businesscentral.dynamics.com"},
-	"microsoft-graph":  graph,
-	"microsoft-teams":  graph,
-	"microsoft-365":    graph,
-}
-
-var graph = map[Cloud]string{
-	Public: "https://graph.microsoft.com",
-	USGov:  "https://graph.microsoft.us",
-	China:  "https://microsoftgraph.chinacloudapi.cn",
-	Bleu:   "https://graph.svc.sovcloud.fr",
-	Delos:  "https://graph.svc.sovcloud.de",
-	GovSG:  "https://graph.svc.sovcloud.sg",
-}
-
-func parseCloud(s string) (Cloud, error) {
+// ParseCloud returns the cloud of that name, and Public where it is empty.
+func ParseCloud(s string) (Cloud, error) {
 	if s == "" {
 		return Public, nil
 	}
@@ -94,42 +71,9 @@ func parseCloud(s string) (Cloud, error) {
 	return Cloud(s), nil
 }
 
-// ServiceScope returns the scope that a service's short name stands for in a
-// cloud. Its error names the services, or the clouds, that do exist.
-func ServiceScope(service string, cloud Cloud) (string, error) {
-	byCloud, ok := services[service]
-	if !ok {
-		return "", fmt.Errorf("must be one of %s", list(maps.Keys(services)))
-	}
-	resource, ok := byCloud[cloud]
-	if !ok {
-		return "", fmt.Errorf("is not offered in cloud %q, only in %s; that cloud has %s", cloud, list(maps.Keys(byCloud)), list(servicesIn(cloud)))
-	}
-	return resource + defaultSuffix, nil
-}
-
-func servicesIn(cloud Cloud) iter.Seq[string] {
-	return func(yield func(string) bool) {
-		for service, byCloud := range services {
-			if _, ok := byCloud[cloud]; ok && !yield(service) {
-				return
-			}
-		}
-	}
-}
-
-func list[S ~string](seq iter.Seq[S]) string {
-	var names []string
-	for _, s := range slices.Sorted(seq) {
-		names = append(names, string(s))
-	}
-	return strings.Join(names, ", ")
-}
-
-// ParseAuthority checks an authority host that replaces the clouds' own, as
-// AZURE_AUTHORITY_HOST does in the Azure SDKs, and returns it without a
-// trailing slash. Only https is accepted, since client secrets travel over it,
-// except that http works on a loopback address, or anywhere with insecure.
+// ParseAuthority checks an authority host that replaces the clouds' own, as AZURE_AUTHORITY_HOST does
+// in the Azure SDKs, and returns it without a trailing slash. It must be https, since client secrets
+// travel over it. Plain http works on a loopback address, or anywhere if insecure is set.
 func ParseAuthority(raw string, insecure bool) (string, error) {
 	u, err := url.Parse(raw)
 	switch {

@@ -108,53 +108,21 @@ func TestCertificateRules(t *testing.T) {
 		{"not yet valid", pemOf(t, rsaKey(), certificate(t, rsaKey(), start.Add(time.Hour), year)), "not valid before 2026-11-23T02:00:00Z"},
 	}
 	for _, tt := range tests {
-		app, err := entra.NewApp("a", entra.AppFields{ClientID: clientID, Certificate: entra.NewSecret(tt.file), Scope: graph}, start)
+		c, err := entra.ParseCertificate(entra.NewSecret(tt.file))
+		if err == nil {
+			err = c.CheckTime(start)
+		}
 		if tt.says == "" {
-			if err != nil || !app.Credential.ExpiresAt().Equal(year) {
-				t.Errorf("%s: %v, expires at %v", tt.name, err, app.Credential.ExpiresAt())
+			if err != nil || !c.NotAfter.Equal(year) {
+				t.Errorf("%s: %v", tt.name, err)
 			}
 			continue
 		}
-		if got := strings.Join(fieldsOf(t, err), " "); got != "certificate" || !strings.Contains(err.Error(), tt.says) {
+		if err == nil || !strings.Contains(err.Error(), tt.says) {
 			t.Errorf("%s: %v, want something of %q", tt.name, err, tt.says)
 		}
 		if err != nil && (strings.Contains(err.Error(), "BEGIN") || strings.Contains(err.Error(), "MII")) {
 			t.Errorf("%s: quotes the file: %v", tt.name, err)
-		}
-	}
-}
-
-func TestCredentialFields(t *testing.T) {
-	secret := entra.NewSecret(canary)
-	file := entra.NewSecret(pemOf(t, rsaKey(), certificate(t, rsaKey(), start, start.AddDate(1, 0, 0))))
-	federation := &entra.FederationFields{}
-	tests := []struct {
-		name   string
-		fields entra.AppFields
-		wrong  string
-	}{
-		{"secret", entra.AppFields{ClientSecret: secret}, ""},
-		{"secret with a date", entra.AppFields{ClientSecret: secret, ClientSecretExpiresAt: "2027-01-31"}, ""},
-		{"secret with a time", entra.AppFields{ClientSecret: secret, ClientSecretExpiresAt: "2027-01-31T12:00:00+01:00"}, ""},
-		{"secret of 24 months", entra.AppFields{ClientSecret: secret, ClientSecretExpiresAt: "2028-11-23"}, ""},
-		{"federation", entra.AppFields{Federation: federation}, ""},
-		{"federation for another audience", entra.AppFields{Federation: &entra.FederationFields{Audience: "api://AzureADTokenExchangeUSGov"}}, ""},
-		{"secret and certificate", entra.AppFields{ClientSecret: secret, Certificate: file}, "client_secret"},
-		{"certificate and federation", entra.AppFields{Certificate: file, Federation: federation}, "client_secret"},
-		{"none", entra.AppFields{}, "client_secret"},
-		{"date gone by", entra.AppFields{ClientSecret: secret, ClientSecretExpiresAt: "2026-11-23"}, "client_secret_expires_at"},
-		{"date too far", entra.AppFields{ClientSecret: secret, ClientSecretExpiresAt: "2028-11-25"}, "client_secret_expires_at"},
-		{"no date", entra.AppFields{ClientSecret: secret, ClientSecretExpiresAt: "31.1.2027"}, "client_secret_expires_at"},
-		{"no such date", entra.AppFields{ClientSecret: secret, ClientSecretExpiresAt: "2027-02-30"}, "client_secret_expires_at"},
-		{"date of a certificate", entra.AppFields{Certificate: file, ClientSecretExpiresAt: "2027-01-31"}, "client_secret_expires_at"},
-		{"audience with a space", entra.AppFields{Federation: &entra.FederationFields{Audience: "a b"}}, "federation"},
-		{"long audience", entra.AppFields{Federation: &entra.FederationFields{Audience: strings.Repeat("a", 601)}}, "federation"},
-	}
-	for _, tt := range tests {
-		tt.fields.ClientID, tt.fields.Scope = clientID, graph
-		_, err := entra.NewApp("a", tt.fields, start)
-		if got := strings.Join(fieldsOf(t, err), " "); got != tt.wrong {
-			t.Errorf("%s: complains of %q, want %q", tt.name, got, tt.wrong)
 		}
 	}
 }
@@ -165,25 +133,28 @@ func TestCertificateGetsTokens(t *testing.T) {
 	w := newWorld(t)
 	leaf := certificate(t, rsaKey(), start, start.AddDate(1, 0, 0))
 	w.entra.AddApp(entratest.App{ClientID: clientID, Certificates: []*x509.Certificate{leaf}})
-	app, err := entra.NewApp("default", entra.AppFields{ClientID: clientID, Certificate: entra.NewSecret(pemOf(t, rsaKey(), leaf)), Scope: graph}, start)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for range 2 { // a jti is good once
-		if _, err := w.client.Token(t.Context(), app, tenantA); err != nil {
+	app := registration
+	for _, tt := range []struct {
+		key  *rsa.PrivateKey
+		leaf *x509.Certificate
+		code string
+	}{
+		{rsaKey(), leaf, ""},
+		{rsaKey(), leaf, ""}, // a jti is good once
+		{otherKey(), certificate(t, otherKey(), start, start.AddDate(1, 0, 0)), "AADSTS700027"},
+	} {
+		parsed, err := entra.ParseCertificate(entra.NewSecret(pemOf(t, tt.key, tt.leaf)))
+		if err != nil {
 			t.Fatal(err)
+		}
+		app.Credential = entra.Credential{Certificate: parsed}
+		_, err = w.client.Token(t.Context(), app, graph, tenantA)
+		if tt.code == "" && err != nil || tt.code != "" && asEntraError(t, err).Code != tt.code {
+			t.Errorf("%v, want %q", err, tt.code)
 		}
 	}
 	if r := w.entra.Requests()[0]; r.CredentialKind != "certificate" {
 		t.Errorf("Entra saw a %s", r.CredentialKind)
-	}
-	unknown := certificate(t, otherKey(), start, start.AddDate(1, 0, 0))
-	app, err = entra.NewApp("default", entra.AppFields{ClientID: clientID, Certificate: entra.NewSecret(pemOf(t, otherKey(), unknown)), Scope: graph}, start)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := w.client.Token(t.Context(), app, tenantA); asEntraError(t, err).Code != "AADSTS700027" {
-		t.Errorf("with a certificate that is not registered: %v", err)
 	}
 }
 
@@ -207,105 +178,42 @@ func (i issuer) Assertion(_ context.Context, audience string) (entra.Secret, err
 
 func TestFederationGetsTokens(t *testing.T) {
 	w := newWorld(t)
-	const url, subject = "https://issuer.example", "arn:aws:iam::123456789012:role/provision"
+	const url, subject, audience = "https://issuer.example", "arn:aws:iam::123456789012:role/provision", "api://AzureADTokenExchange"
 	w.entra.AddApp(entratest.App{ClientID: clientID, Federated: []entratest.Federated{
-		{Issuer: url, Subject: subject, Audience: "api://AzureADTokenExchange", Key: &rsaKey().PublicKey},
+		{Issuer: url, Subject: subject, Audience: audience, Key: &rsaKey().PublicKey},
 	}})
-	federated := func(i entra.AssertionSource) {
-		w.provisioner.Entra = entra.NewClient(entra.ClientConfig{Authority: w.entra.URL(), Now: w.clock.Now, Assertions: i})
-	}
-	request := entra.ProvisionRequest{TenantID: tenantA, App: "default",
-		AppFields: &entra.AppFields{ClientID: clientID, Federation: &entra.FederationFields{}, Scope: graph}}
-	brief, cancel := context.WithTimeout(t.Context(), 2*time.Second)
-	defer cancel()
-
-	federated(issuer{url: url, subject: "arn:aws:iam::123456789012:role/other", now: w.clock.Now})
-	_, _, err := w.provisioner.Provision(brief, request)
-	if e := asEntraError(t, err); e.Code != "AADSTS700213" || !strings.Contains(e.Action(), "role/other") || !strings.Contains(e.Action(), url) {
-		t.Errorf("with another subject: %v, %s", err, e.Action())
-	}
-	federated(issuer{err: &entra.Error{Class: entra.Refused, Code: entra.CodeFederationDisabled}})
-	if _, _, err := w.provisioner.Provision(brief, request); asEntraError(t, err).Code != entra.CodeFederationDisabled {
-		t.Errorf("with federation off: %v", err)
-	}
-	federated(nil)
-	if _, _, err := w.provisioner.Provision(brief, request); asEntraError(t, err).Class != entra.Refused {
-		t.Errorf("without a source: %v", err)
-	}
-
-	federated(issuer{url: url, subject: subject, now: w.clock.Now})
-	if _, _, err := w.provisioner.Provision(brief, request); err != nil {
-		t.Fatal(err)
-	}
-	app, err := w.store.DescribeApp(t.Context(), "default")
-	if f := app.Credential.Federation; err != nil || f == nil || f.Issuer != url || f.Subject != subject || f.Audience != "api://AzureADTokenExchange" {
-		t.Errorf("the app says %+v, %v", f, err)
-	}
-	requests := w.entra.Requests()
-	if got := requests[len(requests)-1].CredentialKind; got != "federated" {
-		t.Errorf("Entra saw a %s", got)
-	}
-}
-
-func TestExpiringCredentials(t *testing.T) {
-	tests := []struct {
-		left time.Duration
-		days int // -1: not yet
+	denied := &entra.Error{Class: entra.Refused, Code: "issuer_says_no"}
+	for _, tt := range []struct {
+		source entra.AssertionSource
+		code   string
 	}{
-		{31 * 24 * time.Hour, -1}, {30*24*time.Hour + 1, -1}, {30 * 24 * time.Hour, 30}, {8 * 24 * time.Hour, 30}, {7 * 24 * time.Hour, 7}, {24 * time.Hour, 1}, {1, 1}, {0, 0}, {-time.Hour, 0},
-	}
-	for _, tt := range tests {
-		app := entra.App{Name: "a", Credential: entra.Credential{ClientSecret: entra.NewSecret(canary), SecretExpiresAt: start.Add(tt.left)}}
-		got, soon := app.Expiring(start)
-		if soon != (tt.days >= 0) || soon && (got.WithinDays != tt.days || got.App != "a" || got.Credential != "client_secret") {
-			t.Errorf("%v left: %+v, %t", tt.left, got, soon)
+		{issuer{url: url, subject: subject, now: w.clock}, ""},
+		{issuer{url: url, subject: subject + "2", now: w.clock}, "AADSTS700213"},
+		{issuer{err: denied}, "issuer_says_no"},
+		{nil, entra.CodeNoAssertion},
+	} {
+		client := w.newClient(entra.ClientConfig{Assertions: tt.source})
+		federation, err := client.Identify(t.Context(), entra.Federation{Audience: audience})
+		app := registration
+		app.Credential = entra.Credential{Federation: &federation}
+		if err == nil {
+			_, err = client.Token(t.Context(), app, graph, tenantA)
+		}
+		if tt.code == "" {
+			if err != nil || federation.Issuer != url || federation.Subject != subject {
+				t.Errorf("%+v, %v", federation, err)
+			}
+			continue
+		}
+		e := asEntraError(t, err)
+		if e.Code != tt.code {
+			t.Errorf("code %s, want %s", e.Code, tt.code)
+		}
+		if e.Code == "AADSTS700213" && (!strings.Contains(e.Action, subject+"2") || !strings.Contains(e.Action, url)) {
+			t.Errorf("the advice does not say what to enter: %s", e.Action)
 		}
 	}
-
-	w := newWorld(t)
-	request := validRequest()
-	request.AppFields.ClientSecretExpiresAt = "2026-11-30"
-	if _, _, err := w.provisioner.Provision(t.Context(), request); err != nil {
-		t.Fatal(err)
-	}
-	report := w.sweep(t)
-	if want := (entra.Expiring{App: "default", Credential: "client_secret", ExpiresAt: time.Date(2026, 11, 30, 0, 0, 0, 0, time.UTC), WithinDays: 7}); len(report.Expiring) != 1 || report.Expiring[0] != want {
-		t.Errorf("the sweep reports %+v, want %+v", report.Expiring, want)
-	}
-	if log := w.log.String(); !strings.Contains(log, `"level":"WARN","msg":"credential expires"`) {
-		t.Errorf("nothing at WARN: %s", log)
-	}
-}
-
-func TestRotationBetweenKinds(t *testing.T) {
-	w := newWorld(t)
-	c := w.provision(t, tenantA)
-	leaf := certificate(t, rsaKey(), start, start.AddDate(1, 0, 0))
-	byCertificate, err := entra.NewApp("default", entra.AppFields{ClientID: clientID, Certificate: entra.NewSecret(pemOf(t, rsaKey(), leaf)), Scope: graph}, start)
-	if err != nil {
-		t.Fatal(err)
-	}
-	before := w.secrets.Snapshot()
-	brief, cancel := context.WithTimeout(t.Context(), 2*time.Second)
-	defer cancel()
-	if _, _, err := w.provisioner.PutApp(brief, byCertificate); asEntraError(t, err).Code != "AADSTS700027" || w.secrets.Snapshot() != before {
-		t.Errorf("a certificate that Entra does not know: %v", err)
-	}
-	w.entra.AddApp(entratest.App{ClientID: clientID, Secrets: []entratest.Secret{{Value: canary}}, Certificates: []*x509.Certificate{leaf}})
-	for _, app := range []entra.App{byCertificate, w.app()} {
-		w.clock.advance(time.Second)
-		if _, _, err := w.provisioner.PutApp(t.Context(), app); err != nil {
-			t.Fatal(err)
-		}
-		w.clock.advance(time.Second)
-		checkReport(t, app.Credential.Kind(), w.sweep(t), entra.SweepReport{Checked: 1, Due: 1, Refreshed: 1})
-		requests := w.entra.Requests()
-		want := map[string]string{"certificate": "certificate", "client_secret": "secret"}[app.Credential.Kind()]
-		if got := requests[len(requests)-1].CredentialKind; got != want {
-			t.Errorf("Entra saw a %s, want a %s", got, want)
-		}
-	}
-	if got := w.connection(t, c.ConnectionRef).Status(); got != entra.OK {
-		t.Errorf("the connection is %s", got)
+	if got := w.entra.Requests()[0].CredentialKind; got != "federated" {
+		t.Errorf("Entra saw a %s", got)
 	}
 }

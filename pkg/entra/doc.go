@@ -1,17 +1,16 @@
-// Package entra gets app-only access tokens from Microsoft Entra ID for one
-// app in many customer tenants, and keeps them fresh.
+// Package entra gets app-only access tokens from Microsoft Entra ID for one app registration in many
+// tenants. It is the protocol and nothing else: it keeps no token and knows no schedule and no store.
 //
-// Start with [Provisioner], which proves credentials by getting a token before
-// anything is stored, and [Sweeper], which refreshes the tokens that are due.
-// Both ask Entra through a [Client] and keep what they know in a [Store] that
-// the caller supplies; the package itself imports no cloud vendor's SDK.
+// Start with a [Client] and a [Registration]:
 //
-// Every call that leaves the process takes a context and returns when it ends.
-// A token request is sent once: retrying is left to the next sweep, because
-// Entra throttles clients that repeat themselves. Nothing secret is a plain
-// string: see [Secret]. Errors and log lines carry codes and identifiers, never
-// a response body, a description from the wire, or a credential.
+//	token, err := client.Token(ctx, registration, "https://graph.microsoft.com/.default", tenantID)
 //
-// The protocol is the OAuth 2.0 client credentials grant (RFC 6749 section
-// 4.4) as Microsoft documents it for the v2.0 token endpoint.
+// Every call that leaves the process takes a context and returns when it ends. A request is sent once
+// and never repeated, because Entra throttles clients that repeat themselves; [Error] says whether and
+// when another try makes sense, and what a person has to do where it does not. Nothing secret is a
+// plain string: see [Secret]. Errors carry codes and identifiers, never a response body, a description
+// from the wire, or a credential.
+//
+// The protocol is the OAuth 2.0 client credentials grant (RFC 6749 section 4.4), as Microsoft documents
+// it for the v2.0 token endpoint.
 package entra

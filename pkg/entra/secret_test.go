@@ -11,8 +11,6 @@ import (
 	"entra-connector/pkg/entra"
 )
 
-const canary = "c4nary-secret"
-
 // A secret must not show through any verb or encoder, whatever holds it.
 func TestSecretNeverPrints(t *testing.T) {
 	type exported struct{ S entra.Secret }
@@ -30,7 +28,7 @@ func TestSecretNeverPrints(t *testing.T) {
 		"unexported": unexported{secret},
 		"nested":     nested{unexported{secret}, []entra.Secret{secret}, unexported{secret}},
 		"map":        map[string]entra.Secret{"k": secret},
-		"app":        entra.App{Name: "a", Credential: entra.Credential{ClientSecret: secret, Certificate: &entra.Certificate{PEM: secret}}},
+		"app":        entra.Registration{Credential: entra.Credential{ClientSecret: secret, Certificate: &entra.Certificate{PEM: secret}}},
 		"token":      entra.Token{AccessToken: secret},
 		"error":      fmt.Errorf("wrapped: %v", secret),
 	}

@@ -3,6 +3,8 @@ package entra
 import (
 	"strconv"
 	"time"
+
+	"github.com/golang-jwt/jwt/v5"
 )
 
 // The keys of the six values that integrations read.
@@ -25,8 +27,8 @@ type Token struct {
 	RequestedAt  time.Time // when the request was sent
 }
 
-// ExpiresAt counts the token's life from when it was asked for, so that an
-// error is always early. The v2.0 response carries no absolute time.
+// ExpiresAt counts the token's life from when it was requested, so that an error is always early. The
+// v2.0 response carries no absolute time.
 func (t Token) ExpiresAt() time.Time {
 	return t.RequestedAt.Add(t.Lifetime()).Truncate(time.Second)
 }
@@ -34,9 +36,19 @@ func (t Token) ExpiresAt() time.Time {
 // Lifetime is the time from the request to the expiry.
 func (t Token) Lifetime() time.Duration { return time.Duration(t.ExpiresIn) * time.Second }
 
-// Values returns the six values, each a string so that environment variables
-// and JSON keys of containers can carry them. The access token is in clear:
-// they are for the store alone.
+// HasNoRoles reports whether the token plainly carries no role. A token is opaque by contract, so one
+// that cannot be read does not count.
+func (t Token) HasNoRoles() bool {
+	var claims struct {
+		jwt.RegisteredClaims
+		Roles []string `json:"roles"`
+	}
+	_, _, err := jwt.NewParser().ParseUnverified(t.AccessToken.Reveal(), &claims)
+	return err == nil && len(claims.Roles) == 0
+}
+
+// Values returns the six values, each a string, so that environment variables and the JSON keys of
+// containers can carry them. The access token is in the clear: only a store should see them.
 func (t Token) Values() map[string]string {
 	return map[string]string{
 		KeyTokenType:    t.Type,

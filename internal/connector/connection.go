@@ -1,0 +1,105 @@
+package connector
+
+import (
+	"time"
+
+	"entra-connector/pkg/entra"
+)
+
+// Status is the health of a connection, as of its last refresh.
+type Status string
+
+const (
+	// StatusOK: the last refresh stored a token.
+	StatusOK Status = "ok"
+	// StatusRetrying: the last refresh failed for a reason that passes.
+	StatusRetrying Status = "retrying"
+	// StatusRefused: Entra will go on refusing until a person acts.
+	StatusRefused Status = "refused"
+)
+
+// Connection is one app in one customer tenant: what is known about it without its token.
+type Connection struct {
+	ConnectionRef
+	TenantID     string      // GUID, lower case; empty where what is stored is unreadable
+	Cloud        entra.Cloud // with Scope: what the stored token is for
+	Scope        string
+	TokenType    string
+	ExpiresAt    time.Time
+	Lifetime     time.Duration // of the stored token, from request to expiry
+	RefreshedAt  time.Time     // when the stored token was requested
+	AppRotatedAt time.Time     // the app's RotatedAt when the stored token was requested
+	Warnings     []string      // codes, about the stored token; see [Explain]
+	WholeAt      time.Time     // when the budget of writes is whole again; see spend
+	Failure      *Failure      // of the last refresh; nil where it succeeded
+
+	SecretName, SecretARN string // where integrations read the token
+	Version               string // identifies the stored token to the store
+}
+
+// Failure is why the last refresh of a connection failed, and when the next attempt may be made.
+type Failure struct {
+	Status Status // StatusRetrying or StatusRefused
+	Code   string
+	entra.Advice
+	At            time.Time
+	AppChangedAt  time.Time // the app's ChangedAt when it was tried
+	Refusals      int       // in a row; failures that pass do not count
+	RefusedSince  time.Time // when the connection came to need a person, zero if it did not; kept until it recovers
+	NextAttempt   time.Time
+	TraceID       string
+	CorrelationID string
+	ConsentURL    string // where an administrator consents, if that is what it takes
+}
+
+// Status returns the connection's health.
+func (c Connection) Status() Status {
+	if c.Failure == nil {
+		return StatusOK
+	}
+	return c.Failure.Status
+}
+
+// refusedSince is when the connection came to need a person, zero if it has not since its last token.
+func (c Connection) refusedSince() time.Time {
+	if c.Failure == nil {
+		return time.Time{}
+	}
+	return c.Failure.RefusedSince
+}
+
+// withToken fills in what a token response says about the connection.
+func (c Connection) withToken(app App, token entra.Token) Connection {
+	c.TenantID, c.Cloud, c.Scope = token.TenantID, app.Cloud, app.Scope
+	c.TokenType, c.ExpiresAt, c.Lifetime = token.Type, token.ExpiresAt(), token.Lifetime()
+	c.RefreshedAt, c.AppRotatedAt, c.Failure = token.RequestedAt, app.RotatedAt, nil
+	c.Warnings, c.WholeAt = warnings(app.Scope, token), spend(c.WholeAt, token.RequestedAt)
+	return c
+}
+
+// withFailure records why a refresh failed.
+func (c Connection) withFailure(err *entra.Error, app App, now time.Time) Connection {
+	f := &Failure{
+		Status: StatusRefused, Code: err.Code, Advice: Advise(err), At: now, AppChangedAt: app.ChangedAt,
+		TraceID: err.TraceID, CorrelationID: err.CorrelationID, ConsentURL: err.ConsentURL,
+	}
+	if last := c.Failure; last != nil {
+		f.RefusedSince = last.RefusedSince
+		if last.AppChangedAt.Equal(app.ChangedAt) {
+			f.Refusals = max(last.Refusals, 0)
+		}
+	}
+	wait := err.RetryAfter
+	if passes(err.Class, app.ChangedAt, now) {
+		f.Status = StatusRetrying
+	} else {
+		if f.RefusedSince.IsZero() {
+			f.RefusedSince = now
+		}
+		f.Refusals++
+		wait = backOff(f.Refusals)
+	}
+	f.NextAttempt = now.Add(wait)
+	c.Failure = f
+	return c
+}

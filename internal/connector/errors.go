@@ -1,0 +1,117 @@
+package connector
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"entra-connector/pkg/entra"
+)
+
+var (
+	// ErrNotFound reports an app or a connection that does not exist, or that has been deleted.
+	ErrNotFound = errors.New("not found")
+	// ErrExists is what a [Store] reports when it is asked to create what is already there.
+	ErrExists = errors.New("already exists")
+	// ErrChanged is what a [Store] reports when it is asked to replace what has been replaced or
+	// deleted since it was read.
+	ErrChanged = errors.New("changed since it was read")
+	// ErrUnreadable is what a [Store] reports for an app that somebody else has edited.
+	ErrUnreadable = errors.New("what is stored is unreadable")
+)
+
+// AppNotFoundError is [ErrNotFound] for an app that a request for a connection names.
+type AppNotFoundError struct{ App string }
+
+func (e *AppNotFoundError) Error() string { return fmt.Sprintf("app %q: not found", e.App) }
+
+// Unwrap returns [ErrNotFound].
+func (e *AppNotFoundError) Unwrap() error { return ErrNotFound }
+
+// ConflictError reports a request that would take an app or a connection away from others.
+type ConflictError struct {
+	Reason     Conflict
+	App        string
+	Connection string   // where the conflict is about one
+	Fields     []string // of OtherApp: what differs
+}
+
+// Conflict is the reason of a [ConflictError].
+type Conflict string
+
+// The conflicts.
+const (
+	OtherApp    Conflict = "the app exists with other fields"
+	OtherTenant Conflict = "the connection exists for another tenant"
+	AppInUse    Conflict = "connections use the app"
+	AppGone     Conflict = "the connection's app does not exist"
+	Unreadable  Conflict = "what is stored of the connection is unreadable"
+)
+
+func (e *ConflictError) Error() string { return string(e.Reason) }
+
+// StoreError is a failure of the store. Code is the store's own word for it, and all that is safe to
+// show.
+type StoreError struct {
+	Op        string
+	Code      string
+	Temporary bool // the same call may work later
+	Timeout   bool // the store did not answer in time
+}
+
+func (e *StoreError) Error() string { return fmt.Sprintf("%s: %s", e.Op, e.Code) }
+
+// storeCode names an error of the store in one word, for logs and reports.
+func storeCode(err error) string {
+	var failed *StoreError
+	switch {
+	case errors.As(err, &failed):
+		return failed.Code
+	case errors.Is(err, ErrUnreadable):
+		return CodeUnreadable
+	case errors.Is(err, ErrNotFound):
+		return "deleted"
+	case timedOut(err):
+		return entra.CodeTimeout
+	}
+	return "unexpected"
+}
+
+func timedOut(err error) bool {
+	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
+}
+
+// FieldError says what is wrong with one field that a caller sent. Detail never quotes the value, which
+// may be a secret in the wrong place.
+type FieldError struct {
+	Field  string `json:"field"`
+	Detail string `json:"detail"`
+}
+
+// InvalidError reports every field of a request that is missing or malformed.
+type InvalidError struct{ Fields []FieldError }
+
+func (e *InvalidError) Error() string {
+	parts := make([]string, len(e.Fields))
+	for i, f := range e.Fields {
+		parts[i] = f.Field + " " + f.Detail
+	}
+	return "invalid request: " + strings.Join(parts, "; ")
+}
+
+// fieldErrors gathers what is wrong with a request, so that the caller learns everything at once.
+type fieldErrors []FieldError
+
+func (f *fieldErrors) add(field string, err error) {
+	if err != nil {
+		*f = append(*f, FieldError{Field: field, Detail: err.Error()})
+	}
+}
+
+func (f fieldErrors) err() error {
+	if len(f) == 0 {
+		return nil
+	}
+	return &InvalidError{Fields: f}
+}

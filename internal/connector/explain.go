@@ -1,0 +1,63 @@
+package connector
+
+import (
+	"strings"
+
+	"entra-connector/pkg/entra"
+)
+
+// Codes of failures that are the connector's own. Those of Entra are in package entra.
+const (
+	CodeAppMissing = "app_not_found"
+	CodeNotFound   = "connection_not_found"
+	CodeUnreadable = "unreadable_state"
+	CodeShortLived = "token_lifetime_too_short"
+)
+
+// Codes of warnings: a token was issued and stored, but may not do what it is for.
+const (
+	WarnNoRoles    = "no_roles"
+	WarnDevOps     = "azure_devops_user"
+	WarnShortLived = "short_lived_token"
+)
+
+// own explains the connector's own codes.
+var own = map[string]entra.Advice{
+	CodeAppMissing: {Title: "The connection's app does not exist", Action: "Create the app again with PUT /apps/{app}, or delete the connection."},
+	CodeNotFound: {Title: "There is no such connection",
+		Action: "Check the name; a connection that was just provisioned may take five minutes to be listed."},
+	CodeUnreadable: {Title: "What is stored of the connection is unreadable", Action: "Provision it again with POST /connections."},
+	CodeShortLived: {Title: "The tenant's policy issues tokens too short-lived to be kept fresh",
+		Action: "Have an administrator of the tenant exempt the app from the token lifetime policy, or set it to half an hour at least."},
+	WarnNoRoles: {Title: "The token carries no permission",
+		Action: "Have an administrator of the tenant grant the app an application permission under Enterprise applications > Permissions, then refresh the connection."},
+	WarnDevOps: {Title: "Azure DevOps decides by its own list of users",
+		Action: "Add the app's service principal to the organization under Organization settings > Users, with a Basic licence."},
+	WarnShortLived: {Title: "The tenant's policy issues short-lived tokens",
+		Action: "Have an administrator of the tenant lengthen the token lifetime policy to half an hour at least, or readers may find an expired token."},
+}
+
+// Explain returns the advice for a code: one of the connector's own, or of Entra's.
+func Explain(code string) entra.Advice {
+	if a, ok := own[code]; ok {
+		return a
+	}
+	return here(entra.Explain(code))
+}
+
+// Advise returns the advice for a failed exchange with Entra.
+func Advise(e *entra.Error) entra.Advice { return here(e.Advice) }
+
+// here adds how the connector is told of a new credential.
+func here(a entra.Advice) entra.Advice {
+	if a.NewCredential {
+		a.Action = strings.TrimSuffix(a.Action, ".") + ", and replace the stored credential with PUT /apps/{app}."
+		a.NewCredential = false
+	}
+	return a
+}
+
+// refusal returns a refusal of the connector's own.
+func refusal(code string) *entra.Error {
+	return &entra.Error{Class: entra.Refused, Code: code, Advice: own[code]}
+}

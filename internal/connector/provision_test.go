@@ -1,0 +1,310 @@
+package connector_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"entra-connector/internal/connector"
+
+	"entra-connector/pkg/entra"
+	"entra-connector/pkg/entra/entratest"
+)
+
+// firstIn is a store in which another caller is first: before the call of a
+// method goes through, once.
+type firstIn struct {
+	connector.Store
+	method string
+	other  func()
+}
+
+func (s *firstIn) let(method string) {
+	if s.method == method {
+		s.method = ""
+		s.other()
+	}
+}
+
+func (s *firstIn) CreateApp(ctx context.Context, app connector.App) error {
+	s.let("CreateApp")
+	return s.Store.CreateApp(ctx, app)
+}
+
+func (s *firstIn) UpdateApp(ctx context.Context, app connector.App) error {
+	s.let("UpdateApp")
+	return s.Store.UpdateApp(ctx, app)
+}
+
+func (s *firstIn) CreateConnection(ctx context.Context, c connector.Connection, token entra.Token) (connector.Connection, error) {
+	s.let("CreateConnection")
+	return s.Store.CreateConnection(ctx, c, token)
+}
+
+func (s *firstIn) SaveToken(ctx context.Context, c connector.Connection, token entra.Token) error {
+	s.let("SaveToken")
+	return s.Store.SaveToken(ctx, c, token)
+}
+
+const otherClient = "cccccccc-0000-4000-8000-000000000033"
+
+// Another caller may be first with the app or the connection between the look
+// and the write. Either the outcome is as if the calls had come one after the
+// other, or this one conflicts and has taken nothing away.
+func TestAnotherCallerIsFirst(t *testing.T) {
+	ref := connector.ConnectionRef{App: "default", Name: "acme"}
+	with := func(secret, client string) connector.App {
+		app := (&world{}).app()
+		app.Credential.ClientSecret, app.ClientID = entra.NewSecret(secret), client
+		return app
+	}
+	tests := []struct {
+		name  string
+		setUp bool // app (with an old secret) and connection are there already
+		put   bool // PUT /apps/{app} instead of POST /connections
+		// What another caller does, and before which write.
+		method string
+		other  func(*testing.T, *world) error
+
+		created, conflict bool
+		stored            string // the app's secret in the end
+		tenant            string // of the connection in the end
+	}{
+		{"with the same app", false, false, "CreateApp", func(t *testing.T, w *world) error {
+			return w.store.CreateApp(t.Context(), with(canary, clientID))
+		}, true, false, canary, tenantA},
+		{"with an older secret of the app", false, false, "CreateApp", func(t *testing.T, w *world) error {
+			return w.store.CreateApp(t.Context(), with("old", clientID))
+		}, true, false, canary, tenantA},
+		{"with another app of the name", false, false, "CreateApp", func(t *testing.T, w *world) error {
+			return w.store.CreateApp(t.Context(), with("theirs", otherClient))
+		}, false, true, "theirs", ""},
+		{"with another rotation", true, false, "UpdateApp", func(t *testing.T, w *world) error {
+			_, _, err := w.apps.Put(t.Context(), with("older", clientID))
+			return err
+		}, false, false, canary, tenantA},
+		{"with the same rotation", true, false, "UpdateApp", func(t *testing.T, w *world) error {
+			_, _, err := w.apps.Put(t.Context(), with(canary, clientID))
+			return err
+		}, false, false, canary, tenantA},
+		{"with a replacement of the app", true, false, "UpdateApp", func(t *testing.T, w *world) error {
+			_, _, err := w.apps.Put(t.Context(), with("theirs", otherClient))
+			return err
+		}, false, true, "theirs", tenantA},
+		{"with a deletion of the app", true, false, "UpdateApp", func(t *testing.T, w *world) error {
+			return w.store.DeleteApp(t.Context(), "default")
+		}, false, false, canary, tenantA},
+		{"with the same connection", false, false, "CreateConnection", func(t *testing.T, w *world) error {
+			_, _, err := w.provisionAs(t.Context(), acme(tenantA))
+			return err
+		}, false, false, canary, tenantA},
+		{"with the connection for another tenant", false, false, "CreateConnection", func(t *testing.T, w *world) error {
+			_, _, err := w.provisionAs(t.Context(), acme(tenantB))
+			return err
+		}, false, true, canary, tenantB},
+		{"with a refresh", true, false, "SaveToken", func(t *testing.T, w *world) error {
+			_, err := w.refresher.Refresh(t.Context(), ref)
+			return err
+		}, false, false, canary, tenantA},
+		{"with a deletion", true, false, "SaveToken", func(t *testing.T, w *world) error {
+			return w.store.DeleteConnection(t.Context(), ref)
+		}, true, false, canary, tenantA},
+		{"with a move to another tenant", true, false, "SaveToken", func(t *testing.T, w *world) error {
+			w.moveToTenantB(t, ref)
+			return nil
+		}, false, true, canary, tenantB},
+
+		{"putting a new app", false, true, "CreateApp", func(t *testing.T, w *world) error {
+			return w.store.CreateApp(t.Context(), with("theirs", clientID))
+		}, false, false, canary, ""},
+		{"putting the app", true, true, "UpdateApp", func(t *testing.T, w *world) error {
+			_, _, err := w.apps.Put(t.Context(), with("theirs", otherClient))
+			return err
+		}, false, false, canary, tenantA},
+		{"deleting the app that is put", true, true, "UpdateApp", func(t *testing.T, w *world) error {
+			return w.store.DeleteApp(t.Context(), "default")
+		}, true, false, canary, tenantA},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newWorld(t)
+			w.entra.SetSecrets(clientID, entratest.Secret{Value: canary}, entratest.Secret{Value: "old"}, entratest.Secret{Value: "older"})
+			w.entra.AddApp(entratest.App{ClientID: otherClient, Secrets: []entratest.Secret{{Value: "theirs"}}})
+			w.entra.Consent(tenantA, otherClient)
+			if tt.setUp {
+				request := acme(tenantA)
+				request.AppFields.ClientSecret = entra.NewSecret("old")
+				if _, _, err := w.provisionAs(t.Context(), request); err != nil {
+					t.Fatal(err)
+				}
+			}
+			provisioner, apps := *w.provisioner, *w.apps
+			apps.Store = &firstIn{w.store, tt.method, func() {
+				w.clock.advance(time.Second)
+				if err := tt.other(t, w); err != nil {
+					t.Errorf("the other caller: %v", err)
+				}
+			}}
+			provisioner.Store = apps.Store
+			var created bool
+			var err error
+			if tt.put {
+				_, created, err = apps.Put(t.Context(), w.app())
+			} else {
+				request, _ := connector.ParseProvisioning(acme(tenantA), start)
+				_, created, err = provisioner.Provision(t.Context(), request)
+			}
+			var conflict *connector.ConflictError
+			if created != tt.created || errors.As(err, &conflict) != tt.conflict || err != nil && !tt.conflict {
+				t.Errorf("created %t, %v, want created %t, a conflict: %t", created, err, tt.created, tt.conflict)
+			}
+			app, err := w.store.App(t.Context(), "default")
+			if err != nil || !app.Credential.ClientSecret.Equal(entra.NewSecret(tt.stored)) {
+				t.Errorf("the app in the end does not hold the secret %q: %v", tt.stored, err)
+			}
+			if c, err := w.store.Connection(t.Context(), ref); c.TenantID != tt.tenant || err != nil && tt.tenant != "" {
+				t.Errorf("the connection in the end is of tenant %q, %v, want %q", c.TenantID, err, tt.tenant)
+			}
+		})
+	}
+}
+
+// acme asks for the connection default/acme.
+func acme(tenant string) connector.ProvisionFields {
+	r := validRequest()
+	r.TenantID, r.Connection = tenant, "acme"
+	return r
+}
+
+// A new credential is proved in up to three tenants, the healthiest first. Where
+// none grants a token, the healthiest one's refusal is the one to act on.
+func TestAnAppIsProvedWhereItIsHealthiest(t *testing.T) {
+	const ok, retrying, refused = connector.StatusOK, connector.StatusRetrying, connector.StatusRefused
+	unreadable := numbered(9, refused)
+	unreadable.TenantID = ""
+	one := func(pages int, status connector.Status) (all [][]connector.Connection) {
+		for n := range pages {
+			all = append(all, numberedFrom(n+1, 1, status))
+		}
+		return all
+	}
+	tests := []struct {
+		name    string
+		pages   [][]connector.Connection
+		refuses []int // tenants
+		asked   string
+		listed  int
+		refused int // the tenant whose refusal is told; 0: the app is put
+	}{
+		{"none", nil, nil, "", 1, 0},
+		{"one is enough", [][]connector.Connection{numberedFrom(1, 3, ok)}, nil, "1", 1, 0},
+		{"the second of them", [][]connector.Connection{numberedFrom(1, 3, ok)}, []int{1}, "1 2", 1, 0},
+		{"healthiest first", [][]connector.Connection{{numbered(1, refused), numbered(2, retrying), numbered(3, ok)}}, []int{1, 2, 3}, "3 2 1", 1, 3},
+		{"three at most", [][]connector.Connection{numberedFrom(1, 5, ok)}, []int{1, 2, 3}, "1 2 3", 1, 1},
+		{"unreadable", [][]connector.Connection{{unreadable, numbered(1, refused)}}, nil, "1", 1, 0},
+		{"only unreadable", [][]connector.Connection{{unreadable}}, nil, "", 1, 0},
+		{"a healthy one after a page of refused", [][]connector.Connection{numberedFrom(1, 100, refused), numberedFrom(101, 1, ok)}, nil, "101", 2, 0},
+		{"a healthy one after a page of unreadable", [][]connector.Connection{slices.Repeat([]connector.Connection{unreadable}, 100), numberedFrom(1, 1, ok)}, nil, "1", 2, 0},
+		{"after an empty page", [][]connector.Connection{nil, numberedFrom(1, 1, retrying)}, nil, "1", 2, 0},
+		{"three healthy ones on the first page", [][]connector.Connection{numberedFrom(1, 3, ok), numberedFrom(4, 3, ok)}, nil, "1", 1, 0},
+		{"two healthy ones on the first page", [][]connector.Connection{numberedFrom(1, 2, ok), numberedFrom(3, 1, ok), numberedFrom(4, 1, ok)}, nil, "1", 2, 0},
+		{"no end of refused", one(30, refused), nil, "1", 20, 0},
+	}
+	for _, tt := range tests {
+		stand := entratest.New(entratest.Options{})
+		stand.AddApp(entratest.App{ClientID: clientID, Secrets: []entratest.Secret{{Value: canary}}})
+		for n := range 102 {
+			stand.AddTenant(entratest.Tenant{ID: tenant(n)})
+			stand.Consent(tenant(n), clientID)
+		}
+		for _, n := range tt.refuses {
+			stand.Fail(entratest.Fault{Tenant: tenant(n), Response: entratest.Raw(400, "application/json", fmt.Sprintf(`{"error":"invalid_grant","error_codes":[530030%d]}`, n))})
+		}
+		store := &shelf{pages: tt.pages}
+		w := &world{clock: &clock{t: start}}
+		apps := &connector.Apps{Store: store, Prover: proverOn(store, stand), Now: w.clock.Now}
+		_, _, err := apps.Put(t.Context(), w.app())
+		var asked []string
+		for _, r := range stand.Requests() {
+			asked = append(asked, strings.TrimLeft(r.Tenant[24:], "0"))
+		}
+		if got := strings.Join(asked, " "); got != tt.asked || store.listed != tt.listed {
+			t.Errorf("%s: tenants %s were asked and %d pages listed, want %s and %d", tt.name, got, store.listed, tt.asked, tt.listed)
+		}
+		if tt.refused == 0 && err != nil || tt.refused != 0 && asEntraError(t, err).Code != fmt.Sprintf("AADSTS530030%d", tt.refused) {
+			t.Errorf("%s: %v, want the refusal of tenant %d", tt.name, err, tt.refused)
+		}
+	}
+}
+
+// An app is deleted only when no page of the listing has a connection that is
+// really there, nor is there one that is too young to be listed.
+func TestAnAppInUseIsNotDeleted(t *testing.T) {
+	listed := [][]connector.Connection{numberedFrom(1, 3, connector.StatusOK), nil, numberedFrom(4, 1, connector.StatusOK)}
+	gone := func(many int) map[connector.ConnectionRef]bool {
+		refs := make(map[connector.ConnectionRef]bool)
+		for _, c := range numberedFrom(1, many, connector.StatusOK) {
+			refs[c.ConnectionRef] = true
+		}
+		return refs
+	}
+	for name, tt := range map[string]struct {
+		store   shelf
+		deleted bool
+	}{
+		"in use on the first page":                        {shelf{pages: listed}, false},
+		"in use on the last page":                         {shelf{pages: listed[1:]}, false},
+		"in use behind a page of deleted ones":            {shelf{pages: listed, gone: gone(3)}, false},
+		"in use by the youngest, unlisted":                {shelf{unlisted: numberedFrom(5, 1, connector.StatusOK)}, false},
+		"in use by the youngest, unlisted, behind others": {shelf{pages: listed, gone: gone(4), unlisted: numberedFrom(5, 1, connector.StatusOK)}, false},
+		"all deleted": {shelf{pages: listed, gone: gone(4)}, true},
+		"none":        {shelf{}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			store := tt.store
+			store.app = connector.App{Name: "default", LastConnection: tenant(5)}
+			err := (&connector.Apps{Store: &store}).Delete(t.Context(), "default")
+			var conflict *connector.ConflictError
+			if store.deleted != tt.deleted || errors.As(err, &conflict) == tt.deleted || err != nil && conflict == nil {
+				t.Errorf("deleted %t, %v, want deleted %t", store.deleted, err, tt.deleted)
+			}
+		})
+	}
+}
+
+// What no refresh can mend is said, with the way out, and Entra is not asked.
+func TestRefreshOfWhatCannotBe(t *testing.T) {
+	for name, tt := range map[string]struct {
+		breaks func(*world, connector.Connection) error
+		reason connector.Conflict
+	}{
+		"unreadable": {func(w *world, c connector.Connection) error {
+			value, _ := w.secrets.Value(c.SecretName)
+			w.secrets.Put(c.SecretName, value, "do not touch")
+			return nil
+		}, connector.Unreadable},
+		"app gone": {func(w *world, c connector.Connection) error {
+			return w.store.DeleteApp(context.Background(), c.App)
+		}, connector.AppGone},
+	} {
+		w := newWorld(t)
+		c := w.provision(t, tenantA)
+		if err := tt.breaks(w, c); err != nil {
+			t.Fatal(err)
+		}
+		w.entra.ResetRequests()
+		_, err := w.refresher.Refresh(t.Context(), c.ConnectionRef)
+		var conflict *connector.ConflictError
+		if !errors.As(err, &conflict) || conflict.Reason != tt.reason || len(w.entra.Requests()) != 0 {
+			t.Errorf("%s: %v after %d requests, want the conflict %q", name, err, len(w.entra.Requests()), tt.reason)
+		}
+	}
+	w := newWorld(t)
+	if _, err := w.refresher.Refresh(t.Context(), connector.ConnectionRef{App: "default", Name: "gone"}); !errors.Is(err, connector.ErrNotFound) {
+		t.Errorf("no such connection: %v", err)
+	}
+}

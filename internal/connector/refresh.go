@@ -1,0 +1,125 @@
+package connector
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"entra-connector/pkg/entra"
+)
+
+// Refresher refreshes single connections, because somebody asks for it.
+type Refresher struct {
+	Store  SweepStore
+	Prover Prover
+	Now    func() time.Time
+	Log    *slog.Logger
+	// Changed is told what [Sweeper.Changed] is told. It may be nil.
+	Changed func(context.Context, Connection)
+}
+
+// Refresh refreshes a connection now, due or not. Errors: [ErrNotFound], [*ConflictError] where its app
+// is gone or what is stored is unreadable, [*entra.Error], [*StoreError].
+func (r *Refresher) Refresh(ctx context.Context, ref ConnectionRef) (Connection, error) {
+	c, err := r.Store.Connection(ctx, ref)
+	if err != nil {
+		return Connection{}, err
+	}
+	if c.TenantID == "" {
+		return Connection{}, &ConflictError{Reason: Unreadable, App: ref.App, Connection: ref.Name}
+	}
+	app, err := r.Store.App(ctx, ref.App)
+	if errors.Is(err, ErrNotFound) {
+		return Connection{}, &ConflictError{Reason: AppGone, App: ref.App, Connection: ref.Name}
+	}
+	if err != nil {
+		return Connection{}, err
+	}
+	ask := func(ctx context.Context) (entra.Token, error) { return r.Prover.Token(ctx, app, c.TenantID) }
+	return refresh{r.Store, ask, r.Now, r.Log, r.Changed}.of(ctx, app, c)
+}
+
+// refresh gets a token for a connection and records what came of it.
+type refresh struct {
+	store   SweepStore
+	ask     func(context.Context) (entra.Token, error)
+	now     func() time.Time
+	log     *slog.Logger
+	changed func(context.Context, Connection)
+}
+
+// of stores a new token for the connection. When Entra refuses or fails, the stored token stands, the
+// failure is recorded beside it, and the error is Entra's. The connection is returned as it then is.
+func (r refresh) of(ctx context.Context, app App, c Connection) (Connection, error) {
+	token, err := r.ask(ctx)
+	if refused := (*entra.Error)(nil); errors.As(err, &refused) {
+		return r.failed(ctx, app, c, refused), err
+	}
+	if err != nil {
+		return c, err
+	}
+	refreshed := c
+	err = Retry(ctx, "storing token", func() (beaten bool, err error) {
+		refreshed = c.withToken(app, token)
+		if err := r.store.SaveToken(ctx, refreshed, token); !errors.Is(err, ErrChanged) {
+			return false, err
+		}
+		// If another refresh was first, its token is as good, unless it is from before the app's
+		// rotation.
+		c, err = r.still(ctx, c)
+		refreshed = c
+		return err == nil && c.AppRotatedAt.Before(app.RotatedAt), err
+	})
+	if errors.Is(err, ErrNotFound) {
+		return c, err
+	}
+	if err != nil {
+		r.log.ErrorContext(ctx, "token not stored", "connection", c.String(), "code", storeCode(err), "error", err.Error())
+		return c, err
+	}
+	r.log.InfoContext(ctx, "refreshed", "connection", c.String(), "tenant_id", c.TenantID, "expires_at", refreshed.ExpiresAt)
+	tell(ctx, r.changed, c, refreshed)
+	return refreshed, nil
+}
+
+// still returns the connection as it is stored now, or ErrNotFound where its name has been deleted or
+// stands for another tenant.
+func (r refresh) still(ctx context.Context, c Connection) (Connection, error) {
+	now, err := r.store.Connection(ctx, c.ConnectionRef)
+	if err == nil && now.TenantID != c.TenantID {
+		err = ErrNotFound
+	}
+	return now, err
+}
+
+// failed records a failure, unless the connection has changed since it was read: the listing may be
+// some minutes behind. A record that cannot be written changes nothing for the caller, since the next
+// sweep meets the same failure.
+func (r refresh) failed(ctx context.Context, app App, c Connection, failure *entra.Error) Connection {
+	now, err := r.still(ctx, c)
+	unchanged := err == nil && now.Version == c.Version
+	if unchanged {
+		c = now // with the last failure, which makes no version and may not be listed yet
+	}
+	failed := c.withFailure(failure, app, r.now())
+	r.log.WarnContext(ctx, "refresh failed", "connection", c.String(), "tenant_id", c.TenantID,
+		"code", failure.Code, "status", failed.Status(), "refusals", failed.Failure.Refusals, "next_attempt_at", failed.Failure.NextAttempt,
+		"trace_id", failure.TraceID, "correlation_id", failure.CorrelationID)
+	if unchanged {
+		if err = r.store.SaveFailure(ctx, failed); err == nil {
+			tell(ctx, r.changed, c, failed)
+		}
+	}
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		r.log.ErrorContext(ctx, "failure not recorded", "connection", c.String(), "code", storeCode(err), "error", err.Error())
+	}
+	return failed
+}
+
+// tell reports a connection that has come to need a person, or no longer does.
+func tell(ctx context.Context, changed func(context.Context, Connection), before, after Connection) {
+	if changed != nil && before.refusedSince().IsZero() != after.refusedSince().IsZero() {
+		changed(ctx, after)
+	}
+}

@@ -1,0 +1,19 @@
+package connector
+
+import "entra-connector/pkg/entra"
+
+// warnings returns the codes of what is to be said about a token. Entra issues tokens that carry no
+// permission at all.
+func warnings(scope string, t entra.Token) []string {
+	var codes []string
+	if entra.IsAzureDevOps(scope) {
+		codes = append(codes, WarnDevOps)
+	}
+	if entra.GrantsByRoles(scope) && t.HasNoRoles() {
+		codes = append(codes, WarnNoRoles)
+	}
+	if t.Lifetime() < minLifetime {
+		codes = append(codes, WarnShortLived)
+	}
+	return codes
+}

@@ -1,0 +1,122 @@
+package entra
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"golang.org/x/oauth2"
+)
+
+const maxRetryAfter = 24 * time.Hour
+
+// tokenError reduces the library's error, whose text quotes the response body, to what is safe to keep.
+func (c *Client) tokenError(ctx, request context.Context, err error) error {
+	var answered *oauth2.RetrieveError
+	var failed *url.Error
+	switch {
+	case errors.As(err, &answered):
+		return c.refusal(answered.Response, answered.Body)
+	case errors.As(err, &failed) || request.Err() != nil:
+		return transportError(ctx, request)
+	}
+	return newError(Malformed, CodeMalformed)
+}
+
+// transportError tells a caller that gave up from an Entra that did not answer.
+func transportError(ctx, request context.Context) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	e := newError(Unavailable, CodeUnavailable)
+	if request.Err() != nil {
+		e = newError(Timeout, CodeTimeout)
+	}
+	e.CorrelationID = requestID(request)
+	return e
+}
+
+var (
+	codeInText = pattern(`^AADSTS(\d{4,9})\b`)
+	digits     = pattern(`^\d{4,9}$`)
+	word       = pattern(`^[a-z_]{1,40}$`)
+)
+
+// refusal classifies an answer that is not the one asked for. It goes by the HTTP status, then by the
+// OAuth error, then by the AADSTS code: the order in which Microsoft wants them relied on.
+func (c *Client) refusal(resp *http.Response, body []byte) error {
+	var answer struct {
+		Error         string        `json:"error"`
+		Description   string        `json:"error_description"`
+		Codes         []json.Number `json:"error_codes"`
+		TraceID       string        `json:"trace_id"`
+		CorrelationID string        `json:"correlation_id"`
+	}
+	// A body that is not JSON is an answer too: a 429 is plain text, a proxy's page is HTML.
+	json.NewDecoder(bytes.NewReader(body)).Decode(&answer)
+
+	oauthError := safeWord(answer.Error)
+	code := oauthError
+	if len(answer.Codes) > 0 && digits().MatchString(answer.Codes[0].String()) {
+		code = codePrefix + answer.Codes[0].String()
+	} else if m := codeInText().FindStringSubmatch(answer.Description); m != nil {
+		code = codePrefix + m[1]
+	}
+
+	class := rowOf(code).class
+	switch status := resp.StatusCode; {
+	case status == http.StatusTooManyRequests:
+		if class != Throttled {
+			class, code = Throttled, CodeThrottled
+		}
+	case status == http.StatusRequestTimeout, status >= 500:
+		if class != Unavailable {
+			class, code = Unavailable, CodeUnavailable
+		}
+	case oauthError == "temporarily_unavailable", oauthError == "server_error":
+		class = Unavailable
+	case oauthError == "":
+		class, code = Malformed, CodeMalformed
+	}
+	e := newError(class, code)
+	e.TraceID, e.CorrelationID = guidOrNone(answer.TraceID), guidOrNone(answer.CorrelationID)
+	if e.CorrelationID == "" && resp.Request != nil {
+		e.CorrelationID = resp.Request.Header.Get("client-request-id")
+	}
+	if class == Throttled || class == Unavailable {
+		e.RetryAfter = c.retryAfter(resp.Header.Get("Retry-After"))
+	}
+	return e
+}
+
+// retryAfter reads the header's seconds or HTTP date (RFC 9110 section 10.2.3).
+func (c *Client) retryAfter(header string) time.Duration {
+	if n, err := strconv.ParseInt(header, 10, 64); err == nil || errors.Is(err, strconv.ErrRange) {
+		return time.Duration(min(max(n, 0), int64(maxRetryAfter/time.Second))) * time.Second
+	}
+	at, err := http.ParseTime(header)
+	if err != nil {
+		return 0
+	}
+	return min(max(at.Sub(c.now()), 0), maxRetryAfter)
+}
+
+// safeWord keeps what looks like an OAuth error, and drops anything else that came in its place.
+func safeWord(s string) string {
+	if word().MatchString(s) {
+		return s
+	}
+	return ""
+}
+
+func guidOrNone(s string) string {
+	if guidPattern().MatchString(s) {
+		return s
+	}
+	return ""
+}

@@ -1,0 +1,115 @@
+package entra
+
+import (
+	"errors"
+	"fmt"
+	"iter"
+	"maps"
+	"net/url"
+	"slices"
+	"strings"
+	"unicode"
+)
+
+const (
+	defaultSuffix  = "/.default"
+	maxScopeLength = 512 // Entra allows 255 for an application ID URI
+)
+
+// uriPattern has the characters of a URI (RFC 3986), without those that begin a query or a fragment.
+var uriPattern = pattern(`^[A-Za-z0-9._~:/@!$&'()*+,;=%\[\]-]+$`)
+
+// CheckScope accepts one resource followed by "/.default", the only form that the client credentials
+// grant knows. The resource is a GUID, or an absolute https or api URI without query or fragment.
+func CheckScope(s string) error {
+	if err := CheckText(s); err != nil {
+		return err
+	}
+	resource, ok := strings.CutSuffix(s, defaultSuffix)
+	if !ok || strings.ContainsFunc(s, unicode.IsSpace) || len(s) > maxScopeLength {
+		return fmt.Errorf("must be one {resource}%s of at most %d characters", defaultSuffix, maxScopeLength)
+	}
+	if guidPattern().MatchString(resource) {
+		return nil
+	}
+	u, err := url.Parse(resource)
+	absolute := strings.HasPrefix(resource, "https://") || strings.HasPrefix(resource, "api://")
+	if err != nil || !absolute || u.Host == "" || u.User != nil || !uriPattern().MatchString(resource) {
+		return errors.New("must name its resource as an absolute https:// or api:// URI without query or fragment, or as a GUID")
+	}
+	return nil
+}
+
+// services maps a service's short name to its resource in each cloud where one is known. Teams and
+// Microsoft 365 are reached through Microsoft Graph. Azure DevOps has no resource URI, so its
+// application ID stands for it.
+var services = map[string]map[Cloud]string{
+	"azure-devops":     {Public: "499b84ac-1321-427f-aa17-267ca6975798"},
+	"azure-storage":    {Public: "https://storage.azure.com", USGov: "https://storage.azure.com", China: "https://storage.azure.com"},
+	"azure-sql":        {Public: "https://database.windows.net", USGov: "https://database.usgovcloudapi.net", China: "https://database.chinacloudapi.cn"},
+	"business-central": {Public: "https://api.businesscentral.dynamics.com"},
+	"microsoft-graph":  graph,
+	"microsoft-teams":  graph,
+	"microsoft-365":    graph,
+}
+
+var graph = map[Cloud]string{
+	Public: "https://graph.microsoft.com",
+	USGov:  "https://graph.microsoft.us",
+	China:  "https://microsoftgraph.chinacloudapi.cn",
+	Bleu:   "https://graph.svc.sovcloud.fr",
+	Delos:  "https://graph.svc.sovcloud.de",
+	GovSG:  "https://graph.svc.sovcloud.sg",
+}
+
+// ServiceScope returns the scope that a service's short name stands for in a cloud. Its error names
+// the services, or the clouds, that do exist.
+func ServiceScope(service string, cloud Cloud) (string, error) {
+	byCloud, ok := services[service]
+	if !ok {
+		return "", fmt.Errorf("must be one of %s", list(maps.Keys(services)))
+	}
+	resource, ok := byCloud[cloud]
+	if !ok {
+		return "", fmt.Errorf("is not offered in cloud %q, only in %s; that cloud has %s", cloud, list(maps.Keys(byCloud)), list(servicesIn(cloud)))
+	}
+	return resource + defaultSuffix, nil
+}
+
+func servicesIn(cloud Cloud) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for service, byCloud := range services {
+			if _, ok := byCloud[cloud]; ok && !yield(service) {
+				return
+			}
+		}
+	}
+}
+
+func list[S ~string](seq iter.Seq[S]) string {
+	var names []string
+	for _, s := range slices.Sorted(seq) {
+		names = append(names, string(s))
+	}
+	return strings.Join(names, ", ")
+}
+
+func resourceOf(scope string) string {
+	return strings.ToLower(strings.TrimSuffix(strings.TrimSuffix(scope, defaultSuffix), "/"))
+}
+
+// rolesResources are the resources whose permissions for apps are roles in the token. Azure DevOps,
+// Storage and SQL keep permissions of their own instead.
+var rolesResources = slices.Concat(slices.Collect(maps.Values(graph)), []string{
+	"https://dod-graph.microsoft.us",
+	"00000003-0000-0000-c000-000000000000", // Microsoft Graph's application ID
+	services["business-central"][Public],
+	"https://manage.office.com", "https://manage-gcc.office.com", "https://manage.office365.us", "https://manage.protection.apps.mil",
+	"https://outlook.office365.com", "https://outlook.office.com", "https://outlook.office365.us", "https://partner.outlook.cn",
+})
+
+// GrantsByRoles reports whether a token for the scope carries the app's permissions as roles.
+func GrantsByRoles(scope string) bool { return slices.Contains(rolesResources, resourceOf(scope)) }
+
+// IsAzureDevOps reports whether the scope is that of Azure DevOps.
+func IsAzureDevOps(scope string) bool { return resourceOf(scope) == services["azure-devops"][Public] }

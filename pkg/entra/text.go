@@ -1,0 +1,41 @@
+package entra
+
+import (
+	"errors"
+	"regexp"
+	"strings"
+	"sync"
+	"unicode/utf8"
+)
+
+// pattern is a regular expression that is compiled when it is first needed. Compiling all of them
+// at the start would be a quarter of a cold start.
+func pattern(expr string) func() *regexp.Regexp {
+	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(expr) })
+}
+
+var guidPattern = pattern(`^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$`)
+
+var (
+	errRequired = errors.New("is required")
+	errText     = errors.New("is not valid Unicode text")
+	errSpace    = errors.New("has white space around it; send the value exactly as Entra shows it")
+)
+
+// CheckText refuses what no value of a request may be: empty, invalid Unicode, or with white space
+// around it. A pasted line break is the commonest way to a value that does not work, and trimming it
+// would hide the mistake.
+//
+// The error's text, here and of the other functions that check a value, continues the value's name,
+// and never quotes the value: it may be a secret in the wrong place.
+func CheckText(s string) error {
+	switch {
+	case s == "":
+		return errRequired
+	case strings.TrimSpace(s) != s:
+		return errSpace
+	case strings.ContainsRune(s, utf8.RuneError):
+		return errText
+	}
+	return nil
+}
