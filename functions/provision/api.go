@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"log/slog"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/aws/aws-lambda-go/events"
@@ -64,7 +65,7 @@ func (a *api) handle(ctx context.Context, event events.APIGatewayV2HTTPRequest) 
 	if end, ok := ctx.Deadline(); ok && end.Add(-time.Second).Before(deadline) {
 		deadline = end.Add(-time.Second)
 	}
-	work, cancel := context.WithDeadline(ctx, deadline)
+	work, cancel := context.WithDeadline(connector.WithCalls(ctx), deadline)
 	defer cancel()
 
 	w := &response{header: make(http.Header)}
@@ -122,8 +123,10 @@ func writeJSON(w http.ResponseWriter, mediaType string, status int, body any) {
 	e.Encode(body)
 }
 
+func (a *api) view(c connector.Connection) connectionView { return viewConnection(c.Seen(a.now())) }
+
 func (a *api) provision(w http.ResponseWriter, r *http.Request) (int, any, error) {
-	fields, bad, err := readFields(r, append(appFields, "tenant_id", "app", "connection")...)
+	fields, bad, err := readFields(r, slices.Concat(appFields, scopeFields, []string{"tenant_id", "app", "connection"})...)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -132,6 +135,8 @@ func (a *api) provision(w http.ResponseWriter, r *http.Request) (int, any, error
 		App:        "default",
 		Connection: fields["connection"],
 		AppFields:  appFieldsOf(fields),
+
+		ScopeFields: scopeFieldsOf(fields),
 	}
 	if app, ok := fields["app"]; ok {
 		given.App = app
@@ -146,9 +151,9 @@ func (a *api) provision(w http.ResponseWriter, r *http.Request) (int, any, error
 	}
 	if created {
 		w.Header().Set("Location", "/connections/"+c.String())
-		return http.StatusCreated, viewConnection(c), nil
+		return http.StatusCreated, a.view(c), nil
 	}
-	return http.StatusOK, viewConnection(c), nil
+	return http.StatusOK, a.view(c), nil
 }
 
 func (a *api) listConnections(_ http.ResponseWriter, r *http.Request) (int, any, error) {
@@ -162,7 +167,7 @@ func (a *api) listConnections(_ http.ResponseWriter, r *http.Request) (int, any,
 	}
 	views := make([]connectionView, len(connections))
 	for i, c := range connections {
-		views[i] = viewConnection(c)
+		views[i] = a.view(c)
 	}
 	return http.StatusOK, connectionsView{views, next}, nil
 }
@@ -176,7 +181,7 @@ func (a *api) getConnection(_ http.ResponseWriter, r *http.Request) (int, any, e
 	if err != nil {
 		return 0, nil, absent("connection", ref.String(), err)
 	}
-	return http.StatusOK, viewConnection(c), nil
+	return http.StatusOK, a.view(c), nil
 }
 
 func (a *api) refreshConnection(_ http.ResponseWriter, r *http.Request) (int, any, error) {
@@ -188,7 +193,7 @@ func (a *api) refreshConnection(_ http.ResponseWriter, r *http.Request) (int, an
 	if err != nil {
 		return 0, nil, absent("connection", ref.String(), err)
 	}
-	return http.StatusOK, viewConnection(c), nil
+	return http.StatusOK, a.view(c), nil
 }
 
 func (a *api) deleteConnection(_ http.ResponseWriter, r *http.Request) (int, any, error) {
@@ -200,19 +205,19 @@ func (a *api) deleteConnection(_ http.ResponseWriter, r *http.Request) (int, any
 }
 
 func (a *api) putApp(w http.ResponseWriter, r *http.Request) (int, any, error) {
-	fields, bad, err := readFields(r, appFields...)
+	fields, bad, err := readFields(r, slices.Concat(appFields, scopeFields)...)
 	if err != nil {
 		return 0, nil, err
 	}
 	given := appFieldsOf(fields)
 	if given == nil {
-		given = new(connector.AppFields)
+		given = &connector.AppFields{ScopeFields: scopeFieldsOf(fields)}
 	}
-	app, err := connector.ParseApp(r.PathValue("app"), *given, a.now())
+	request, err := connector.ParseAppRequest(r.PathValue("app"), *given, a.now())
 	if err := join(bad, err); err != nil {
 		return 0, nil, err
 	}
-	app, created, err := a.apps.Put(r.Context(), app)
+	app, created, err := a.apps.Put(r.Context(), request)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -240,11 +245,11 @@ func (a *api) getApp(_ http.ResponseWriter, r *http.Request) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	app, err := a.store.AppWithoutCredential(r.Context(), name)
+	use, err := a.store.LookAtApp(r.Context(), name)
 	if err != nil {
 		return 0, nil, absent("app", name, err)
 	}
-	return http.StatusOK, viewApp(app, a.now()), nil
+	return http.StatusOK, viewApp(use.App, a.now()), nil
 }
 
 func (a *api) deleteApp(_ http.ResponseWriter, r *http.Request) (int, any, error) {

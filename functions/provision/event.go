@@ -18,22 +18,17 @@ const maxBody = 64 << 10 // bytes
 
 // request turns an event of API Gateway's payload format 2.0 into a request.
 func request(ctx context.Context, event events.APIGatewayV2HTTPRequest) (*http.Request, error) {
-	rawPath := cmp.Or(event.RawPath, event.RequestContext.HTTP.Path)
-	// A stage other than $default is part of the path.
-	if stage := event.RequestContext.Stage; stage != "" && strings.HasPrefix(rawPath, "/"+stage+"/") {
-		rawPath = rawPath[1+len(stage):]
-	}
-	// Where net/http would redirect to the clean path, there is nothing to find.
-	if !strings.HasPrefix(rawPath, "/") || path.Clean(rawPath) != rawPath {
-		return nil, errNoRoute
+	method, target, err := routeOf(event)
+	if err != nil {
+		return nil, err
 	}
 	body, err := bodyOf(event)
 	if err != nil {
 		return nil, err
 	}
 	r := &http.Request{
-		Method: event.RequestContext.HTTP.Method,
-		URL:    &url.URL{Path: rawPath, RawQuery: rawQuery(event)},
+		Method: method,
+		URL:    target,
 		Header: make(http.Header),
 		Body:   io.NopCloser(bytes.NewReader(body)),
 	}
@@ -41,6 +36,33 @@ func request(ctx context.Context, event events.APIGatewayV2HTTPRequest) (*http.R
 		r.Header.Set(name, value)
 	}
 	return r.WithContext(ctx), nil
+}
+
+// routeOf returns the method and the URL by which a request is routed. They are those of the route that
+// API Gateway authorised, wherever the event has one: the path may begin with a base path of a custom
+// domain. Only the route $default is for any path.
+func routeOf(event events.APIGatewayV2HTTPRequest) (method string, target *url.URL, err error) {
+	target = &url.URL{RawQuery: rawQuery(event)}
+	method, pattern, isRoute := strings.Cut(event.RouteKey, " ")
+	if isRoute {
+		for name, value := range event.PathParameters {
+			pattern = strings.ReplaceAll(pattern, "{"+name+"}", url.PathEscape(value))
+		}
+		target.RawPath = pattern
+		target.Path, err = url.PathUnescape(pattern)
+	} else {
+		method = event.RequestContext.HTTP.Method
+		target.Path = cmp.Or(event.RawPath, event.RequestContext.HTTP.Path)
+		// A stage other than $default is part of the path.
+		if stage := event.RequestContext.Stage; stage != "" && strings.HasPrefix(target.Path, "/"+stage+"/") {
+			target.Path = target.Path[1+len(stage):]
+		}
+	}
+	// Where net/http would redirect to the clean path, there is nothing to find.
+	if err != nil || !strings.HasPrefix(target.Path, "/") || path.Clean(target.Path) != target.Path {
+		return "", nil, errNoRoute
+	}
+	return method, target, nil
 }
 
 // rawQuery falls back on the parsed query. Events that people write by hand often have no other.

@@ -18,14 +18,21 @@ import (
 	"entra-connector/pkg/entra"
 )
 
-// appFields are the fields that say what an app is.
-var appFields = []string{"client_id", "client_secret", "client_secret_expires_at", "certificate", federation, "scope", "service", "cloud"}
+// appFields are the fields that say what an app is. A scope alone is a connection's own.
+var (
+	appFields   = []string{"client_id", "client_secret", "client_secret_expires_at", "certificate", federation, "cloud"}
+	scopeFields = []string{"scope", "service"}
+)
 
 // federation is the one field that holds an object. Its members are read as fields with names such as
 // federation.audience.
 const federation = "federation"
 
-// appFieldsOf returns what the request says of an app, nil if that is nothing.
+func scopeFieldsOf(fields map[string]string) connector.ScopeFields {
+	return connector.ScopeFields{Scope: fields["scope"], Service: fields["service"]}
+}
+
+// appFieldsOf returns what the request says about an app, nil if that is nothing.
 func appFieldsOf(fields map[string]string) *connector.AppFields {
 	if !slices.ContainsFunc(appFields, func(name string) bool { _, given := fields[name]; return given }) {
 		return nil
@@ -33,9 +40,8 @@ func appFieldsOf(fields map[string]string) *connector.AppFields {
 	f := &connector.AppFields{
 		ClientID:              fields["client_id"],
 		ClientSecretExpiresAt: fields["client_secret_expires_at"],
-		Scope:                 fields["scope"],
-		Service:               fields["service"],
 		Cloud:                 fields["cloud"],
+		ScopeFields:           scopeFieldsOf(fields),
 	}
 	if secret, given := fields["client_secret"]; given {
 		f.ClientSecret = entra.NewSecret(secret)
@@ -64,7 +70,7 @@ func readFields(r *http.Request, known ...string) (map[string]string, []connecto
 	if err != nil || !utf8.Valid(body) {
 		return nil, nil, errNotJSON
 	}
-	return readObject(body, known)
+	return readObject(bytes.TrimPrefix(body, []byte("\ufeff")), known) // as some editors save it
 }
 
 // maxErrors bounds the answer to a body of nothing but unknown fields.

@@ -86,17 +86,10 @@ func problemOf(err error) problem {
 		return entraProblem(refused)
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		return problem{Status: http.StatusGatewayTimeout, Type: typeTimeout, Detail: "There was no answer in time. The same call may be sent again."}
-	case errors.As(err, &store) && store.Timeout:
-		return problem{Status: http.StatusGatewayTimeout, Type: typeTimeout, Detail: "Secrets Manager did not answer in time. The same call may be sent again."}
 	case errors.Is(err, connector.ErrUnreadable):
 		return problem{Status: http.StatusInternalServerError, Type: typeInternal, Detail: "What is stored of the app is unreadable. Replace it with PUT /apps/{app}."}
-	case errors.As(err, &store) && store.Temporary:
-		return problem{Status: http.StatusServiceUnavailable, Type: typeUnavailable,
-			Detail:     fmt.Sprintf("Secrets Manager is not available (%s). The same call may be sent again.", store.Code),
-			retryAfter: defaultRetryAfter}
 	case errors.As(err, &store):
-		return problem{Status: http.StatusInternalServerError, Type: typeInternal,
-			Detail: fmt.Sprintf("Secrets Manager refused: %s.", store.Code)}
+		return storeProblem(store)
 	}
 	return problem{Status: http.StatusInternalServerError, Type: typeInternal, Detail: "Something unexpected happened."}
 }
@@ -105,6 +98,12 @@ func problemOf(err error) problem {
 func conflictDetail(e *connector.ConflictError) string {
 	connection := e.App + "/" + e.Connection
 	switch e.Reason {
+	case connector.InTheWay:
+		return fmt.Sprintf("Secret %s is in the way. %s. %s", e.Secret, e.Advice.Title, e.Advice.Action)
+	case connector.Replicated:
+		return fmt.Sprintf("Secret %s is replicated to %s, and AWS does not delete it so. Remove the replication first.", e.Secret, strings.Join(e.Fields, ", "))
+	case connector.OtherScope:
+		return fmt.Sprintf("Connection %q exists for another scope, which it keeps. Use another connection name, or delete it first.", connection)
 	case connector.OtherApp:
 		return fmt.Sprintf("App %q exists with another %s. Use another app name, or replace the app for all its connections with PUT /apps/%[1]s.",
 			e.App, strings.Join(e.Fields, ", "))
@@ -116,6 +115,46 @@ func conflictDetail(e *connector.ConflictError) string {
 		return fmt.Sprintf("The connection's app does not exist. Create it again with PUT /apps/%s.", e.App)
 	}
 	return fmt.Sprintf("What is stored of connection %q is unreadable. Provision it again with POST /connections.", connection)
+}
+
+// storeProblem names the call, the secret and, as far as the code tells, whom to ask.
+func storeProblem(e *connector.StoreError) problem {
+	p := problem{Status: http.StatusInternalServerError, Type: typeInternal, Code: e.Code}
+	call := fmt.Sprintf("%s on %s", e.Op, e.Secret)
+	switch {
+	case e.Timeout:
+		p.Status, p.Type = http.StatusGatewayTimeout, typeTimeout
+		p.Detail = "Secrets Manager did not answer in time (" + call + "). The same call may be sent again."
+		return p
+	case e.Code == connector.CodeBusy:
+		p.Detail = "Another request may still be at work on " + e.Secret + ". Send the same request again later."
+	case e.Code == connector.CodeNameTaken:
+		p.Detail = "AWS has not let go of the name " + e.Secret + " since it was deleted. Send the same request again later."
+	case e.Code == connector.CodeContended:
+		p.Detail = "Other requests were faster, again and again. Send the same request again later."
+	case e.Code == connector.CodeTooManyCalls:
+		p.Detail = "The request would take too many calls to Secrets Manager. Send it again later."
+	case e.Temporary:
+		p.Detail = fmt.Sprintf("Secrets Manager is not available (%s: %s). The same call may be sent again.", call, e.Code)
+	default:
+		p.Detail = fmt.Sprintf("Secrets Manager refused %s: %s.", call, e.Code)
+		p.Action = storeAction(e)
+		return p
+	}
+	p.Status, p.Type, p.retryAfter = http.StatusServiceUnavailable, typeUnavailable, cmp.Or(e.RetryAfter, defaultRetryAfter)
+	return p
+}
+
+func storeAction(e *connector.StoreError) string {
+	switch e.Code {
+	case "AccessDeniedException":
+		return "Let IAM allow the function's role secretsmanager:" + e.Op + " on this secret, and the secret's KMS key allow its use; look for a deny in a service control policy, a permissions boundary or a resource policy as well."
+	case "DecryptionFailure", "EncryptionFailure":
+		return "Check that the secret's KMS key is enabled, and that its policy lets the function's role use it."
+	case "LimitExceededException":
+		return "Wait until AWS drops versions of the secret, of which it keeps about a hundred a day, or ask for a higher quota of secrets."
+	}
+	return ""
 }
 
 func entraProblem(e *entra.Error) problem {

@@ -12,10 +12,10 @@ type connectionView struct {
 	App           string           `json:"app"`
 	Connection    string           `json:"connection"`
 	TenantID      string           `json:"tenant_id"`
-	Cloud         entra.Cloud      `json:"cloud"`
+	Cloud         entra.Cloud      `json:"cloud,omitempty"`
 	Scope         string           `json:"scope"`
 	Status        connector.Status `json:"status"`
-	TokenType     string           `json:"token_type"`
+	TokenType     string           `json:"token_type,omitempty"`
 	ExpiresAt     time.Time        `json:"expires_at,omitzero"`
 	RefreshedAt   time.Time        `json:"refreshed_at,omitzero"`
 	Error         *failureView     `json:"error,omitempty"`
@@ -54,14 +54,14 @@ type connectionsView struct {
 type appView struct {
 	App         string           `json:"app"`
 	ClientID    string           `json:"client_id"`
-	Scope       string           `json:"scope"`
+	Scope       string           `json:"scope,omitempty"`
 	Cloud       entra.Cloud      `json:"cloud"`
 	Credential  string           `json:"credential"`          // its kind
 	ExpiresAt   time.Time        `json:"expires_at,omitzero"` // of the credential, where known
 	WithinDays  *int             `json:"expires_within_days,omitempty"`
 	Certificate *certificateView `json:"certificate,omitempty"`
 	Federation  *federationView  `json:"federation,omitempty"`
-	ChangedAt   time.Time        `json:"changed_at"`
+	ChangedAt   time.Time        `json:"changed_at,omitzero"`
 }
 
 type certificateView struct {
@@ -111,4 +111,10 @@ func viewApp(a connector.App, now time.Time) appView {
 	return v
 }
 
-func seconds(t time.Time) time.Time { return t.UTC().Truncate(time.Second) }
+// seconds leaves out what JSON cannot write.
+func seconds(t time.Time) time.Time {
+	if t = t.UTC().Truncate(time.Second); t.Year() < 1 || t.Year() > 9999 {
+		return time.Time{}
+	}
+	return t
+}

@@ -33,6 +33,12 @@ func Code(err error) string {
 	return Unreachable
 }
 
+// Unanswered reports whether AWS gave no answer, or one that broke off. The call may have taken effect.
+func Unanswered(err error) bool {
+	var api smithy.APIError
+	return !errors.As(err, &api)
+}
+
 // Temporary reports whether the same call may work later, in the SDK's own judgement.
 func Temporary(err error) bool {
 	var api smithy.APIError

@@ -7,40 +7,56 @@ import (
 	"entra-connector/pkg/entra"
 )
 
-// App is an app registration under a name, with the scope that its connections ask for.
+// App is an app registration under a name, with the scope that a connection gets unless it names its
+// own.
 type App struct {
 	Name string
 	entra.Registration
-	Scope     string    // {resource}/.default
+	Scope     string    // {resource}/.default, or empty
 	ChangedAt time.Time // when the app was last put
-	RotatedAt time.Time // when a put last changed anything
-
-	// LastConnection is the name of the connection that was provisioned last on the app. The listing
-	// may not show that one yet.
-	LastConnection string
-	// Version identifies to the store what was read.
-	Version string
+	RotatedAt time.Time // when that last changed how tokens are asked for
+	Version   string    // identifies to the store what was read
 }
 
-// same reports whether both are the same app with the same credential.
-func (a App) same(b App) bool {
+// asksLike reports whether both ask Entra for tokens in the same way.
+func (a App) asksLike(b App) bool {
 	return len(a.differences(b)) == 0 && a.Credential.Equal(b.Credential)
 }
 
-// differences names the fields in which two apps are not the same app. The credential is not among
-// them: a new one is a rotation.
+// differences names the fields in which two apps are not the same app, for somebody who does not mean to
+// change it. Another credential of the same kind is not among them: it is a rotation.
 func (a App) differences(b App) []string {
 	var fields []string
 	if !strings.EqualFold(a.ClientID, b.ClientID) {
 		fields = append(fields, "client_id")
 	}
-	if a.Scope != b.Scope {
-		fields = append(fields, "scope")
-	}
 	if a.Cloud != b.Cloud {
 		fields = append(fields, "cloud")
 	}
+	if a.Credential.Kind() != b.Credential.Kind() {
+		fields = append(fields, "kind of credential")
+	}
 	return fields
+}
+
+// AppUse is an app without its credential, and who meets on it: those who create connections announce
+// them, and those who delete or replace the app hold it meanwhile. Each writes before it looks, so that
+// at least one of two sees the other.
+type AppUse struct {
+	App
+	ID        string                  // identifies the app to the store
+	Announced map[string]Announcement // connections that may be too young to be listed, by name
+	Old       []string                // connections that were announced so long ago that the listing knows better
+	Busy      time.Duration           // for how long more connections are expected that are not announced one by one
+	Held      bool                    // somebody deletes or replaces the app now
+	Now       time.Time               // by the store's clock
+}
+
+// Announcement says that a connection was about to be created at a time, in the place of what had a
+// version then.
+type Announcement struct {
+	At      time.Time
+	Version string
 }
 
 // Expiring is a credential that is close to its end.

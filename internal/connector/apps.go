@@ -13,100 +13,115 @@ type Apps struct {
 	Now    func() time.Time
 }
 
-// Put creates an app, or replaces it with all that it holds, and reports whether it is new. With
-// connections on it, the app is first proved in one of their tenants. Errors: [*entra.Error],
-// [*StoreError].
-func (a *Apps) Put(ctx context.Context, app App) (_ App, created bool, err error) {
-	last, err := a.lastConnection(ctx, app.Name)
-	if err != nil {
+// Put creates an app or replaces it, and reports whether it is new. With connections on it, the app is
+// first proved in one of their tenants. Errors: [*ConflictError], [*InvalidError] for a service that the
+// app's cloud does not have, [*entra.Error], [*StoreError].
+func (a *Apps) Put(ctx context.Context, req AppRequest) (app App, created bool, err error) {
+	if req.entra, err = a.Prover.identify(ctx, req.entra); err != nil {
 		return App{}, false, err
 	}
-	if app, err = a.Prover.identify(ctx, app); err != nil {
-		return App{}, false, err
-	}
-	app.LastConnection = last
-	if err := a.Prover.InUse(ctx, app); err != nil {
-		return App{}, false, err
-	}
-	err = Retry(ctx, "storing app", func() (beaten bool, err error) {
-		if last, err := a.lastConnection(ctx, app.Name); err == nil {
-			app.LastConnection = last // may be another one by now
-		}
-		stored, err := a.Store.App(ctx, app.Name)
-		app.ChangedAt, app.RotatedAt, app.Version = a.Now(), a.Now(), stored.Version
-		switch {
-		case errors.Is(err, ErrNotFound):
-			err = a.Store.CreateApp(ctx, app)
-			created = err == nil
-		case err != nil && !errors.Is(err, ErrUnreadable):
-			return false, err
-		default:
-			if err == nil && stored.same(app) {
-				// There is nothing to rotate to. What was refused is tried again, and no more.
-				app.RotatedAt = stored.RotatedAt
-			}
-			err = a.Store.UpdateApp(ctx, app)
-		}
+	err = Retry(ctx, func() (beaten bool, err error) {
+		app, created, err = a.put(ctx, req)
 		return overtaken(err), err
 	})
 	return app, created, err
 }
 
-// lastConnection returns the connection that was provisioned last on the app, or none.
-func (a *Apps) lastConnection(ctx context.Context, app string) (string, error) {
-	stored, err := a.Store.AppWithoutCredential(ctx, app)
-	if errors.Is(err, ErrNotFound) {
-		err = nil
+func (a *Apps) put(ctx context.Context, req AppRequest) (app App, created bool, err error) {
+	use, release, err := a.hold(ctx, req.name)
+	isNew := errors.Is(err, ErrNotFound)
+	if err != nil && !isNew {
+		return App{}, false, err
 	}
-	return stored.LastConnection, err
+	var stored App
+	if !isNew {
+		defer release(ctx)
+		// An app that somebody has made unreadable is replaced as well.
+		if stored, err = a.Store.App(ctx, req.name); err != nil && !errors.Is(err, ErrUnreadable) {
+			return App{}, false, err
+		}
+	}
+	if app, err = req.on(stored); err != nil {
+		return App{}, false, err
+	}
+	if err := a.Prover.InUse(ctx, app, use.Announced); err != nil {
+		return App{}, false, err
+	}
+	app.ChangedAt, app.RotatedAt, app.Version = a.Now(), a.Now(), stored.Version
+	if isNew {
+		return app, true, a.Store.CreateApp(ctx, app)
+	}
+	if stored.asksLike(app) {
+		// There is nothing to rotate to. What was refused is tried again, and no more.
+		app.RotatedAt = stored.RotatedAt
+	}
+	return app, false, a.Store.UpdateApp(ctx, use, app)
+}
+
+// hold keeps others from creating connections on an app, and then looks who was before.
+func (a *Apps) hold(ctx context.Context, name string) (use AppUse, release func(context.Context), err error) {
+	if use, err = a.Store.LookAtApp(ctx, name); err != nil {
+		return use, nil, err
+	}
+	if release, err = a.Store.Hold(ctx, use); err != nil {
+		return use, nil, err
+	}
+	if use, err = a.Store.LookAtApp(ctx, name); err != nil {
+		release(ctx)
+		return use, nil, err
+	}
+	return use, release, nil
 }
 
 // Delete deletes an app that no connection uses. Errors: [ErrNotFound], [*ConflictError], [*StoreError].
 func (a *Apps) Delete(ctx context.Context, name string) error {
-	app, err := a.Store.AppWithoutCredential(ctx, name)
+	use, release, err := a.hold(ctx, name)
 	if errors.Is(err, ErrNotFound) {
 		return a.Store.DeleteApp(ctx, name) // which finishes what was interrupted
 	}
 	if err != nil {
 		return err
 	}
-	used, err := a.used(ctx, app)
+	if err = a.unused(ctx, use); err == nil {
+		err = a.Store.DeleteApp(ctx, name)
+	}
 	if err != nil {
-		return err
+		release(ctx)
 	}
-	if used {
-		return &ConflictError{Reason: AppInUse, App: name}
-	}
-	return a.Store.DeleteApp(ctx, name)
+	return err
 }
 
-// used looks at each connection itself. The listing may not show the last one yet, and may still show
+// unused looks at each connection itself. The listing may not show the youngest yet, and may still show
 // what has just been deleted.
-func (a *Apps) used(ctx context.Context, app App) (bool, error) {
-	exists := func(name string) (bool, error) {
-		_, err := a.Store.Connection(ctx, ConnectionRef{App: app.Name, Name: name})
-		if errors.Is(err, ErrNotFound) {
-			return false, nil
+func (a *Apps) unused(ctx context.Context, use AppUse) error {
+	check := func(name string, announced Announcement) error {
+		exists, err := a.Store.Exists(ctx, ConnectionRef{App: use.Name, Name: name}, announced)
+		if exists {
+			return &ConflictError{Reason: AppInUse, App: use.Name}
 		}
-		return err == nil, err
+		return err
 	}
-	if app.LastConnection != "" {
-		if used, err := exists(app.LastConnection); used || err != nil {
-			return used, err
+	for name, announced := range use.Announced {
+		if err := check(name, announced); err != nil {
+			return err
 		}
 	}
 	for cursor := ""; ; {
-		page, next, err := a.Store.Connections(ctx, app.Name, PageLimit, cursor)
+		page, next, err := a.Store.Connections(ctx, use.Name, PageLimit, cursor)
 		if err != nil {
-			return false, err
+			return err
 		}
 		for _, c := range page {
-			if used, err := exists(c.Name); used || err != nil {
-				return used, err
+			if err := check(c.Name, Announcement{}); err != nil {
+				return err
 			}
 		}
 		if cursor = next; cursor == "" {
-			return false, nil
+			break
 		}
 	}
+	if use.Busy > 0 {
+		return &StoreError{Op: "deleting app", Secret: use.Name, Code: CodeBusy, Temporary: true, RetryAfter: use.Busy}
+	}
+	return nil
 }

@@ -163,7 +163,7 @@ func TestAppRulesUnderLag(t *testing.T) {
 			w := newWorldWith(t, secretstoretest.Options{ListLag: 5 * time.Minute})
 			request := validRequest()
 			if byName {
-				if _, _, err := w.apps.Put(t.Context(), w.app()); err != nil {
+				if _, _, err := w.put(t.Context(), w.app()); err != nil {
 					t.Fatal(err)
 				}
 				request.AppFields = nil
@@ -177,7 +177,7 @@ func TestAppRulesUnderLag(t *testing.T) {
 			wrong.Credential.ClientSecret = entra.NewSecret("wrong")
 			brief, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 			defer cancel()
-			if _, _, err := w.apps.Put(brief, wrong); err == nil || asEntraError(t, err).Code != "AADSTS7000215" {
+			if _, _, err := w.put(brief, wrong); err == nil || asEntraError(t, err).Code != "AADSTS7000215" {
 				t.Errorf("a wrong secret, with a connection that is not listed yet: %v", err)
 			}
 			var conflict *connector.ConflictError
@@ -225,7 +225,7 @@ func TestRotationDuringASweep(t *testing.T) {
 	sweeper := *w.sweeper
 	sweeper.Entra = entra.NewClient(entra.ClientConfig{Authority: w.entra.URL(), Now: w.clock.Now, Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
 		once.Do(func() {
-			if _, _, err := w.apps.Put(t.Context(), rotated); err != nil {
+			if _, _, err := w.put(t.Context(), rotated); err != nil {
 				t.Error(err)
 			}
 			w.entra.Fail(entratest.Fault{Tenant: tenantB, Response: entratest.Refused(7000222)})
@@ -262,7 +262,7 @@ func TestPuttingTheSameAppAgain(t *testing.T) {
 	if got := w.sweep(t); got.Waiting != 1 {
 		t.Fatalf("before: %+v", got)
 	}
-	if _, created, err := w.apps.Put(t.Context(), w.app()); created || err != nil {
+	if _, created, err := w.put(t.Context(), w.app()); created || err != nil {
 		t.Fatalf("created %t, %v", created, err)
 	}
 	w.entra.ResetRequests()
@@ -290,7 +290,7 @@ func TestRotationOverAnOldListing(t *testing.T) {
 	rotated := w.app()
 	rotated.Credential.ClientSecret = entra.NewSecret("n3w-secret")
 	w.clock.advance(time.Second)
-	if _, _, err := w.apps.Put(t.Context(), rotated); err != nil {
+	if _, _, err := w.put(t.Context(), rotated); err != nil {
 		t.Fatal(err)
 	}
 	w.clock.advance(time.Second)
@@ -305,7 +305,7 @@ func TestRotationOverAnOldListing(t *testing.T) {
 // that is noted on an app writes nothing else of it.
 func TestAppsUnderInterruption(t *testing.T) {
 	w := newWorld(t)
-	if _, _, err := w.apps.Put(t.Context(), w.app()); err != nil {
+	if _, _, err := w.put(t.Context(), w.app()); err != nil {
 		t.Fatal(err)
 	}
 	w.secrets.Fail(secretstoretest.Fault{Op: "DeleteSecret", Times: 1, Error: "InternalServiceError"})
@@ -319,7 +319,7 @@ func TestAppsUnderInterruption(t *testing.T) {
 		t.Errorf("and again: %v", err)
 	}
 
-	if _, _, err := w.apps.Put(t.Context(), w.app()); err != nil {
+	if _, _, err := w.put(t.Context(), w.app()); err != nil {
 		t.Fatal(err)
 	}
 	// The app is put anew, with an expiry, while a connection is provisioned on it.
@@ -328,7 +328,7 @@ func TestAppsUnderInterruption(t *testing.T) {
 	var once sync.Once
 	w.provisioner.Prover.Entra = entra.NewClient(entra.ClientConfig{Authority: w.entra.URL(), Now: w.clock.Now, Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
 		once.Do(func() {
-			if _, _, err := w.apps.Put(context.Background(), expiring); err != nil {
+			if _, _, err := w.put(context.Background(), expiring); err != nil {
 				t.Error(err)
 			}
 		})
@@ -339,7 +339,7 @@ func TestAppsUnderInterruption(t *testing.T) {
 	if _, _, err := w.provisionAs(t.Context(), request); err != nil {
 		t.Fatal(err)
 	}
-	if app, err := w.store.AppWithoutCredential(t.Context(), "default"); err != nil || !app.Credential.ExpiresAt().Equal(start.AddDate(0, 1, 0)) || app.LastConnection == "" {
+	if app, err := w.store.LookAtApp(t.Context(), "default"); err != nil || !app.Credential.ExpiresAt().Equal(start.AddDate(0, 1, 0)) {
 		t.Errorf("the app is described as %+v, %v", app, err)
 	}
 }

@@ -21,9 +21,11 @@ const (
 // Connection is one app in one customer tenant: what is known about it without its token.
 type Connection struct {
 	ConnectionRef
-	TenantID     string      // GUID, lower case; empty where what is stored is unreadable
-	Cloud        entra.Cloud // with Scope: what the stored token is for
-	Scope        string
+	TenantID string // GUID, lower case; empty where what is stored is unreadable
+	Scope    string // what it asks for, as long as it lives; empty where what is stored is unreadable
+
+	// What is known about the stored token. All of it is zero where that was overtaken.
+	Cloud        entra.Cloud
 	TokenType    string
 	ExpiresAt    time.Time
 	Lifetime     time.Duration // of the stored token, from request to expiry
@@ -34,7 +36,7 @@ type Connection struct {
 	Failure      *Failure      // of the last refresh; nil where it succeeded
 
 	SecretName, SecretARN string // where integrations read the token
-	Version               string // identifies the stored token to the store
+	Version               string // identifies to the store what was read
 }
 
 // Failure is why the last refresh of a connection failed, and when the next attempt may be made.
@@ -60,6 +62,17 @@ func (c Connection) Status() Status {
 	return c.Failure.Status
 }
 
+// known reports whether what is known about the stored token was not overtaken.
+func (c Connection) known() bool { return !c.ExpiresAt.IsZero() }
+
+// Seen returns the connection as it is to be shown at a time: a token that has expired is no health.
+func (c Connection) Seen(now time.Time) Connection {
+	if c.Failure == nil && !c.ExpiresAt.After(now) {
+		c.Failure = &Failure{Status: StatusRetrying, Code: CodeExpired, Advice: own[CodeExpired], At: c.ExpiresAt}
+	}
+	return c
+}
+
 // refusedSince is when the connection came to need a person, zero if it has not since its last token.
 func (c Connection) refusedSince() time.Time {
 	if c.Failure == nil {
@@ -70,10 +83,9 @@ func (c Connection) refusedSince() time.Time {
 
 // withToken fills in what a token response says about the connection.
 func (c Connection) withToken(app App, token entra.Token) Connection {
-	c.TenantID, c.Cloud, c.Scope = token.TenantID, app.Cloud, app.Scope
-	c.TokenType, c.ExpiresAt, c.Lifetime = token.Type, token.ExpiresAt(), token.Lifetime()
+	c.Cloud, c.TokenType, c.ExpiresAt, c.Lifetime = app.Cloud, token.Type, token.ExpiresAt(), token.Lifetime()
 	c.RefreshedAt, c.AppRotatedAt, c.Failure = token.RequestedAt, app.RotatedAt, nil
-	c.Warnings, c.WholeAt = warnings(app.Scope, token), spend(c.WholeAt, token.RequestedAt)
+	c.Warnings, c.WholeAt = warnings(c.Scope, app.Credential.Kind(), token), spend(c.WholeAt, token.RequestedAt)
 	return c
 }
 
@@ -89,7 +101,7 @@ func (c Connection) withFailure(err *entra.Error, app App, now time.Time) Connec
 			f.Refusals = max(last.Refusals, 0)
 		}
 	}
-	wait := err.RetryAfter
+	wait := min(err.RetryAfter, maxWait)
 	if passes(err.Class, app.ChangedAt, now) {
 		f.Status = StatusRetrying
 	} else {

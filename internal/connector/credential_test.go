@@ -31,7 +31,6 @@ func TestCredentialFields(t *testing.T) {
 		{"certificate and federation", connector.AppFields{Certificate: file, Federation: federation}, "client_secret"},
 		{"none", connector.AppFields{}, "client_secret"},
 		{"date gone by", connector.AppFields{ClientSecret: secret, ClientSecretExpiresAt: "2026-11-23"}, "client_secret_expires_at"},
-		{"date too far", connector.AppFields{ClientSecret: secret, ClientSecretExpiresAt: "2028-11-25"}, "client_secret_expires_at"},
 		{"no date", connector.AppFields{ClientSecret: secret, ClientSecretExpiresAt: "31.1.2027"}, "client_secret_expires_at"},
 		{"no such date", connector.AppFields{ClientSecret: secret, ClientSecretExpiresAt: "2027-02-30"}, "client_secret_expires_at"},
 		{"date of a certificate", connector.AppFields{Certificate: file, ClientSecretExpiresAt: "2027-01-31"}, "client_secret_expires_at"},
@@ -40,7 +39,7 @@ func TestCredentialFields(t *testing.T) {
 	}
 	for _, tt := range tests {
 		tt.fields.ClientID, tt.fields.Scope = clientID, graph
-		_, err := connector.ParseApp("a", tt.fields, start)
+		_, err := connector.ParseAppRequest("a", tt.fields, start)
 		if got := strings.Join(fieldsOf(t, err), " "); got != tt.wrong {
 			t.Errorf("%s: complains of %q, want %q", tt.name, got, tt.wrong)
 		}
@@ -81,20 +80,22 @@ func TestRotationBetweenKinds(t *testing.T) {
 	w := newWorld(t)
 	c := w.provision(t, tenantA)
 	file, leaf := certified(t, start, start.AddDate(1, 0, 0))
-	byCertificate, err := connector.ParseApp("default", connector.AppFields{ClientID: clientID, Certificate: file, Scope: graph}, start)
+	certificate, err := entra.ParseCertificate(file, start)
 	if err != nil {
 		t.Fatal(err)
 	}
+	byCertificate := w.app()
+	byCertificate.Credential = entra.Credential{Certificate: certificate}
 	before := w.secrets.Snapshot()
 	brief, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()
-	if _, _, err := w.apps.Put(brief, byCertificate); asEntraError(t, err).Code != "AADSTS700027" || w.secrets.Snapshot() != before {
+	if _, _, err := w.put(brief, byCertificate); asEntraError(t, err).Code != "AADSTS700027" || w.secrets.Snapshot() != before {
 		t.Errorf("a certificate that Entra does not know: %v", err)
 	}
 	w.entra.AddApp(entratest.App{ClientID: clientID, Secrets: []entratest.Secret{{Value: canary}}, Certificates: []*x509.Certificate{leaf}})
 	for _, app := range []connector.App{byCertificate, w.app()} {
 		w.clock.advance(time.Second)
-		if _, _, err := w.apps.Put(t.Context(), app); err != nil {
+		if _, _, err := w.put(t.Context(), app); err != nil {
 			t.Fatal(err)
 		}
 		w.clock.advance(time.Second)
@@ -124,11 +125,11 @@ func TestFederationIsStoredWithItsIdentity(t *testing.T) {
 	apps.Prover.Entra = entra.NewClient(entra.ClientConfig{Authority: w.entra.URL(), Assertions: assertions{}})
 	app := w.app()
 	app.Credential = entra.Credential{Federation: &entra.Federation{Audience: entra.DefaultAudience}}
-	if _, _, err := apps.Put(t.Context(), app); err != nil {
+	if _, _, err := put(t.Context(), &apps, app); err != nil {
 		t.Fatal(err)
 	}
 	want := entra.Federation{Audience: entra.DefaultAudience, Issuer: "https://issuer.example", Subject: "role"}
-	if stored, err := w.store.AppWithoutCredential(t.Context(), "default"); err != nil || stored.Credential.Federation == nil || *stored.Credential.Federation != want {
+	if stored, err := w.store.LookAtApp(t.Context(), "default"); err != nil || stored.Credential.Federation == nil || *stored.Credential.Federation != want {
 		t.Errorf("the app says %+v, %v", stored.Credential.Federation, err)
 	}
 }

@@ -167,7 +167,7 @@ func TestSpentBudgetWaits(t *testing.T) {
 	w.entra.SetSecrets(clientID, entratest.Secret{Value: "n3w-secret"})
 	rotated := w.app()
 	rotated.Credential.ClientSecret = entra.NewSecret("n3w-secret")
-	if _, _, err := w.apps.Put(t.Context(), rotated); err != nil {
+	if _, _, err := w.put(t.Context(), rotated); err != nil {
 		t.Fatal(err)
 	}
 	checkReport(t, "due, with the budget spent", w.sweep(t), connector.SweepReport{Checked: 1, Waiting: 1})

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
+	"time"
 
 	"entra-connector/pkg/entra"
 )
@@ -29,12 +31,15 @@ func (e *AppNotFoundError) Error() string { return fmt.Sprintf("app %q: not foun
 // Unwrap returns [ErrNotFound].
 func (e *AppNotFoundError) Unwrap() error { return ErrNotFound }
 
-// ConflictError reports a request that would take an app or a connection away from others.
+// ConflictError reports a request that would take an app, a connection or a secret away from others, or
+// that the state of one of them forbids.
 type ConflictError struct {
 	Reason     Conflict
 	App        string
-	Connection string   // where the conflict is about one
-	Fields     []string // of OtherApp: what differs
+	Connection string       // where the conflict is about one
+	Secret     string       // the name of the secret, for InTheWay and Replicated
+	Fields     []string     // what differs, for OtherApp; Regions, for Replicated
+	Advice     entra.Advice // for InTheWay
 }
 
 // Conflict is the reason of a [ConflictError].
@@ -44,23 +49,38 @@ type Conflict string
 const (
 	OtherApp    Conflict = "the app exists with other fields"
 	OtherTenant Conflict = "the connection exists for another tenant"
+	OtherScope  Conflict = "the connection exists for another scope"
 	AppInUse    Conflict = "connections use the app"
 	AppGone     Conflict = "the connection's app does not exist"
 	Unreadable  Conflict = "what is stored of the connection is unreadable"
+	InTheWay    Conflict = "a secret of that name is not the connector's to change"
+	Replicated  Conflict = "the secret has replicas"
 )
 
 func (e *ConflictError) Error() string { return string(e.Reason) }
 
-// StoreError is a failure of the store. Code is the store's own word for it, and all that is safe to
-// show.
+// StoreError is a failure of the store. Op, Secret and Code are safe to show.
 type StoreError struct {
-	Op        string
-	Code      string
-	Temporary bool // the same call may work later
-	Timeout   bool // the store did not answer in time
+	Op         string // the call to the store's service
+	Secret     string // what it was about
+	Code       string // the service's own word, or a Code constant
+	Temporary  bool   // the same call may work later
+	Timeout    bool   // the store did not answer in time
+	Unanswered bool   // the call may have taken effect
+	RetryAfter time.Duration
 }
 
-func (e *StoreError) Error() string { return fmt.Sprintf("%s: %s", e.Op, e.Code) }
+func (e *StoreError) Error() string {
+	return strings.Join(slices.DeleteFunc([]string{e.Op, e.Secret, e.Code}, func(s string) bool { return s == "" }), ": ")
+}
+
+// Codes of a [StoreError] that are not the service's own.
+const (
+	CodeContended    = "changed_too_often" // others were faster, again and again
+	CodeBusy         = "busy"              // another request may still be at work on the secret
+	CodeNameTaken    = "name_not_released" // a deleted secret still holds its name
+	CodeTooManyCalls = "too_many_calls"    // see [WithCalls]
+)
 
 // storeCode names an error of the store in one word, for logs and reports.
 func storeCode(err error) string {

@@ -11,6 +11,9 @@ const (
 	CodeAppMissing = "app_not_found"
 	CodeNotFound   = "connection_not_found"
 	CodeUnreadable = "unreadable_state"
+	CodeUnfinished = "deletion_unfinished"
+	CodeUnknown    = "state_unknown"
+	CodeExpired    = "token_expired"
 	CodeShortLived = "token_lifetime_too_short"
 )
 
@@ -18,6 +21,7 @@ const (
 const (
 	WarnNoRoles    = "no_roles"
 	WarnDevOps     = "azure_devops_user"
+	WarnSharePoint = "sharepoint_client_secret"
 	WarnShortLived = "short_lived_token"
 )
 
@@ -27,12 +31,19 @@ var own = map[string]entra.Advice{
 	CodeNotFound: {Title: "There is no such connection",
 		Action: "Check the name; a connection that was just provisioned may take five minutes to be listed."},
 	CodeUnreadable: {Title: "What is stored of the connection is unreadable", Action: "Provision it again with POST /connections."},
+	CodeUnfinished: {Title: "The connection's deletion has begun and not ended",
+		Action: "Delete it again, or provision it again with POST /connections a minute later."},
+	CodeUnknown: {Title: "What is known of the connection was overtaken", Action: "Nothing: the next sweep refreshes it."},
+	CodeExpired: {Title: "The stored token has expired",
+		Action: "Find out why sweeps do not replace it: look at the alarms, and in the refresh function's log for the connection."},
 	CodeShortLived: {Title: "The tenant's policy issues tokens too short-lived to be kept fresh",
 		Action: "Have an administrator of the tenant exempt the app from the token lifetime policy, or set it to half an hour at least."},
 	WarnNoRoles: {Title: "The token carries no permission",
 		Action: "Have an administrator of the tenant grant the app an application permission under Enterprise applications > Permissions, then refresh the connection."},
 	WarnDevOps: {Title: "Azure DevOps decides by its own list of users",
 		Action: "Add the app's service principal to the organization under Organization settings > Users, with a Basic licence."},
+	WarnSharePoint: {Title: "SharePoint does not accept tokens that were got with a client secret",
+		Action: "Give the app a certificate with PUT /apps/{app}, or use Microsoft Graph."},
 	WarnShortLived: {Title: "The tenant's policy issues short-lived tokens",
 		Action: "Have an administrator of the tenant lengthen the token lifetime policy to half an hour at least, or readers may find an expired token."},
 }

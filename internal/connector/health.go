@@ -47,10 +47,12 @@ func (t *tally) see(before, after Connection) {
 		t.Refused++
 		return
 	}
-	if t.Healthy == 0 || after.ExpiresAt.Before(t.expiry) {
-		t.expiry = after.ExpiresAt
+	if after.known() {
+		if t.Healthy == 0 || after.ExpiresAt.Before(t.expiry) {
+			t.expiry = after.ExpiresAt
+		}
+		t.Healthy++
 	}
-	t.Healthy++
 }
 
 // add adds another tally to this one.

@@ -72,7 +72,7 @@ func TestChangesAreToldOnce(t *testing.T) {
 	w.entra.ClearFaults()
 	w.entra.Fail(entratest.Fault{Tenant: tenantA, Response: entratest.HTML(503)})
 	w.clock.advance(time.Minute)
-	if _, _, err := w.apps.Put(t.Context(), w.app()); err != nil {
+	if _, _, err := w.put(t.Context(), w.app()); err != nil {
 		t.Fatal(err)
 	}
 	expect("between the two", "", 0, 0, w.force(t))

@@ -16,12 +16,23 @@ import (
 //     a tenant whose policy issues short tokens;
 //   - or the app was rotated after the token was requested, so that one sweep brings a new credential
 //     into use everywhere;
-//   - or the connection was refused and the app has been put since.
+//   - or the connection was refused and the app has been put since;
+//   - or the token is so old, or so young, that what is known about it cannot be true.
 func due(c Connection, app App, window time.Duration, jitter float64, now time.Time) bool {
 	latest := min(window, c.Lifetime/2)
+	age := now.Sub(c.RefreshedAt)
 	retried := c.Status() == StatusRefused && c.Failure.AppChangedAt.Before(app.ChangedAt)
-	return c.ExpiresAt.Sub(now) < latest+sooner(c, latest, jitter) || c.AppRotatedAt.Before(app.RotatedAt) || retried
+	return c.ExpiresAt.Sub(now) < latest+sooner(c, latest, jitter) || c.AppRotatedAt.Before(app.RotatedAt) || retried ||
+		age > maxAge || age < -maxSkew
 }
+
+const (
+	// maxAge is the longest life that Entra gives a token, by policy. Whatever a token says, it is
+	// replaced after that.
+	maxAge = 24 * time.Hour
+	// maxSkew is how far clocks may be apart. What is further in the future was written by a wrong one.
+	maxSkew = 10 * time.Minute
+)
 
 // sooner is how much earlier than necessary this token is due: up to the given part of latest. It is
 // always the same for one token, and differs from token to token.
@@ -36,15 +47,17 @@ func sooner(c Connection, latest time.Duration, jitter float64) time.Duration {
 }
 
 // waiting reports whether a connection is to be left alone after a failure. A change of the app ends
-// the wait for a person, but not the wait that Entra asked for.
+// the wait for a person, but not the wait that Entra asked for. A wait that is longer than any was
+// written by a wrong clock, and does not count.
 func waiting(c Connection, app App, now time.Time) bool {
 	f := c.Failure
-	return f != nil && now.Before(f.NextAttempt) && (f.Status == StatusRetrying || !f.AppChangedAt.Before(app.ChangedAt))
+	return f != nil && now.Before(f.NextAttempt) && f.NextAttempt.Sub(now) <= maxWait &&
+		(f.Status == StatusRetrying || !f.AppChangedAt.Before(app.ChangedAt))
 }
 
 const (
 	firstWait = 15 * time.Minute // after a refusal; doubles with each
-	maxWait   = 6 * time.Hour
+	maxWait   = 6 * time.Hour    // also of what Entra asks for
 )
 
 // backOff is how long a connection waits after so many refusals in a row.
@@ -79,11 +92,17 @@ const (
 // spend returns the budget after a write: the time at which it is whole again. (This is the generic
 // cell rate algorithm, which needs to remember nothing else.)
 func spend(wholeAt, now time.Time) time.Time {
-	if wholeAt.Before(now) {
+	if wholeAt.Before(now) || !believable(wholeAt, now) {
 		wholeAt = now
 	}
 	return wholeAt.Add(pace)
 }
 
 // spent reports whether the next write has to wait, before the store refuses it.
-func spent(wholeAt, now time.Time) bool { return wholeAt.Sub(now) > (burst-1)*pace }
+func spent(wholeAt, now time.Time) bool {
+	return wholeAt.Sub(now) > (burst-1)*pace && believable(wholeAt, now)
+}
+
+// believable reports whether a right clock can have written this. A little more than the whole budget
+// may have been spent, by hand.
+func believable(wholeAt, now time.Time) bool { return wholeAt.Sub(now) <= versionsPerDay*pace }

@@ -1,7 +1,6 @@
 package connector
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -16,95 +15,145 @@ type Prover struct {
 	Entra *entra.Client
 }
 
-// settleWaits are the pauses between tries. New secrets have been seen to take 4 to 18 seconds until
-// they are known everywhere.
+// settleWaits are the pauses before another try of a refusal that may settle. New secrets have been seen
+// to take 4 to 18 seconds until they are known everywhere.
 var settleWaits = []time.Duration{2 * time.Second, 4 * time.Second, 8 * time.Second}
 
-// tryTime is what a token request takes, with much to spare.
-const tryTime = 3 * time.Second
+const (
+	// rideOut is the least pause before the one other try of a failure that passes.
+	// Source: Microsoft Entra, "Build resilience in daemon applications".
+	rideOut = 5 * time.Second
+	// tryTime is what a token request takes, with much to spare.
+	tryTime = 3 * time.Second
+)
 
-// Token gets a token in the first of the tenants that grants one. Some refusals pass shortly after a
-// change of the credential or the consent. It tries those again, as long as there is time.
-func (p Prover) Token(ctx context.Context, app App, tenants ...string) (entra.Token, error) {
-	for round := 0; ; round++ {
-		var first error
-		unsettled := false
-		for _, tenant := range tenants {
-			token, err := p.Entra.Token(ctx, app.Registration, app.Scope, tenant)
-			if err == nil {
-				return token, nil
-			}
-			var refused *entra.Error
-			unsettled = unsettled || errors.As(err, &refused) && refused.Class == entra.Unsettled
-			first = cmp.Or(first, err)
+// ask is a token that is asked for, and what became of it.
+type ask struct {
+	tenantID, scope string
+
+	next    time.Time // when to try; zero: not again
+	settles int       // how many times it has been tried again because a refusal may settle
+	ridden  bool      // whether it has been tried again because a failure passes
+	err     error
+}
+
+// Token gets a token. Some refusals pass shortly after a change of the credential or the consent, and one
+// failure of Entra may pass: it tries those again, as long as there is time. Errors are those of
+// [entra.Client.Token].
+func (p Prover) Token(ctx context.Context, app App, scope, tenantID string) (entra.Token, error) {
+	return p.first(ctx, app, &ask{tenantID: tenantID, scope: scope})
+}
+
+// first gets the first token that one of the tenants grants. Its error is that of the first of them.
+func (p Prover) first(ctx context.Context, app App, asks ...*ask) (entra.Token, error) {
+	begin := time.Now()
+	for _, a := range asks {
+		a.next = begin
+	}
+	for {
+		a := soonest(asks)
+		if a == nil || !sleepUntil(ctx, a.next) {
+			return entra.Token{}, p.withCloud(ctx, app, asks[0])
 		}
-		if !unsettled || round == len(settleWaits) || !hasTime(ctx, settleWaits[round]+tryTime) || !sleep(ctx, settleWaits[round]) {
-			return entra.Token{}, p.withCloud(ctx, app, tenants[0], first)
+		token, err := p.Entra.Token(ctx, app.Registration, a.scope, a.tenantID)
+		var refused *entra.Error
+		if err == nil || !errors.As(err, &refused) {
+			return token, err
+		}
+		a.err, a.next = err, time.Time{}
+		switch {
+		case refused.Class == entra.Unsettled && a.settles < len(settleWaits):
+			a.next = time.Now().Add(settleWaits[a.settles])
+			a.settles++
+		case refused.Class != entra.Malformed && passes(refused.Class, time.Time{}, begin) && !a.ridden:
+			a.next = time.Now().Add(max(refused.RetryAfter, rideOut))
+			a.ridden = true
 		}
 	}
 }
 
-func hasTime(ctx context.Context, d time.Duration) bool {
-	deadline, ok := ctx.Deadline()
-	return !ok || time.Until(deadline) >= d
+// soonest returns what is to be tried next, nil where that is nothing.
+func soonest(asks []*ask) (next *ask) {
+	for _, a := range asks {
+		if !a.next.IsZero() && (next == nil || a.next.Before(next.next)) {
+			next = a
+		}
+	}
+	return next
 }
 
-// withCloud names the cloud that the tenant is in, where a refusal may mean that it is another one.
-func (p Prover) withCloud(ctx context.Context, app App, tenant string, err error) error {
+// sleepUntil reports whether the time came, with enough left for another try.
+func sleepUntil(ctx context.Context, t time.Time) bool {
+	pause := time.Until(t)
+	if pause <= 0 {
+		return ctx.Err() == nil
+	}
+	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) < pause+tryTime {
+		return false
+	}
+	return sleep(ctx, pause)
+}
+
+// withCloud returns the error of what was asked, and names the cloud that the tenant is in where a
+// refusal may mean that it is another one.
+func (p Prover) withCloud(ctx context.Context, app App, a *ask) error {
 	var refused *entra.Error
-	if errors.As(err, &refused) && refused.MayLiveElsewhere() {
-		if home, err := p.Entra.TenantCloud(ctx, app.Cloud, tenant); err == nil && home != app.Cloud {
+	if errors.As(a.err, &refused) && refused.MayLiveElsewhere() {
+		if home, err := p.Entra.TenantCloud(ctx, app.Cloud, a.tenantID); err == nil && home != app.Cloud {
 			refused.LivesIn(home)
 		}
 	}
-	return err
+	if a.err == nil {
+		return ctx.Err()
+	}
+	return a.err
 }
 
 // maxProofs bounds how many tenants are asked to prove an app. It is more than one, since a tenant may
 // refuse for reasons of its own, such as a withdrawn consent.
 const maxProofs = 3
 
-// InUse proves an app in one of the tenants of its connections, the healthiest first. An app without
-// connections needs no proof.
-func (p Prover) InUse(ctx context.Context, app App) error {
-	connections, err := p.connectionsOf(ctx, app)
+// InUse proves an app in one of the tenants of its connections, the healthiest first. Those that were
+// announced may not be listed yet. An app without connections needs no proof.
+func (p Prover) InUse(ctx context.Context, app App, announced map[string]Announcement) error {
+	connections, err := p.connectionsOf(ctx, app.Name, announced)
 	if err != nil {
 		return err
 	}
-	connections = slices.DeleteFunc(connections, func(c Connection) bool { return c.TenantID == "" })
 	health := []Status{StatusOK, StatusRetrying, StatusRefused}
 	slices.SortStableFunc(connections, func(a, b Connection) int {
 		return slices.Index(health, a.Status()) - slices.Index(health, b.Status())
 	})
-	var tenants []string
+	var asks []*ask
 	for _, c := range connections[:min(maxProofs, len(connections))] {
-		tenants = append(tenants, c.TenantID)
+		asks = append(asks, &ask{tenantID: c.TenantID, scope: c.Scope})
 	}
-	if len(tenants) == 0 {
+	if len(asks) == 0 {
 		return nil
 	}
-	_, err = p.Token(ctx, app, tenants...)
+	_, err = p.first(ctx, app, asks...)
 	return err
 }
 
 // maxPages bounds the search for healthy connections. A page that is short or empty need not be the
 // last.
-const maxPages = 20
+const maxPages = 10
 
-// connectionsOf returns some of the app's connections, healthy ones among them if the first pages have
-// any. Where none is listed, the last one may only just have been provisioned.
-func (p Prover) connectionsOf(ctx context.Context, app App) ([]Connection, error) {
-	var found []Connection
+// connectionsOf returns some of an app's connections, healthy ones among them if the first pages have
+// any.
+func (p Prover) connectionsOf(ctx context.Context, app string, announced map[string]Announcement) (found []Connection, err error) {
 	healthy := 0
 	cursor := ""
 	for range maxPages {
-		page, next, err := p.Store.Connections(ctx, app.Name, PageLimit, cursor)
+		page, next, err := p.Store.Connections(ctx, app, PageLimit, cursor)
 		if err != nil {
 			return nil, err
 		}
-		found = append(found, page...)
 		for _, c := range page {
-			if c.Status() == StatusOK {
+			if c.TenantID == "" {
+				continue
+			}
+			if found = append(found, c); c.Status() == StatusOK {
 				healthy++
 			}
 		}
@@ -112,19 +161,34 @@ func (p Prover) connectionsOf(ctx context.Context, app App) ([]Connection, error
 			break
 		}
 	}
-	if len(found) > 0 || app.LastConnection == "" {
+	if len(found) > 0 {
 		return found, nil
 	}
-	c, err := p.Store.Connection(ctx, ConnectionRef{App: app.Name, Name: app.LastConnection})
-	if errors.Is(err, ErrNotFound) {
-		return nil, nil
+	for name, announcement := range announced {
+		ref := ConnectionRef{App: app, Name: name}
+		exists, err := p.Store.Exists(ctx, ref, announcement)
+		if err != nil {
+			return nil, err
+		}
+		if !exists {
+			continue
+		}
+		c, err := p.Store.Connection(ctx, ref)
+		if err == nil && c.TenantID != "" {
+			found = append(found, c)
+		} else if err != nil && !errors.Is(err, ErrNotFound) {
+			return nil, err
+		}
+		if len(found) >= maxProofs {
+			break
+		}
 	}
-	return []Connection{c}, err
+	return found, nil
 }
 
 // identify finds out as whom a federated app presents itself, so that a person can see what to enter in
 // Entra.
-func (p Prover) identify(ctx context.Context, app App) (App, error) {
+func (p Prover) identify(ctx context.Context, app entra.Registration) (entra.Registration, error) {
 	if app.Credential.Federation == nil {
 		return app, nil
 	}

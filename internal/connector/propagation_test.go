@@ -43,8 +43,10 @@ func TestPropagationWithinTheRequest(t *testing.T) {
 		"consent known after two":  {7000229, 2, 24 * time.Second, false, 6 * time.Second, 3},
 		"stays wrong":              {7000215, 9, 24 * time.Second, true, 14 * time.Second, 4},
 		"no time":                  {7000215, 1, 4 * time.Second, true, 0, 1},
-		"a refusal that stays one": {7000222, 1, 24 * time.Second, true, 0, 1},
-		"throttled":                {50196, 1, 24 * time.Second, true, 0, 1},
+		"a refusal that stays one": {7000112, 1, 24 * time.Second, true, 0, 1},
+		"passes once":              {90033, 1, 24 * time.Second, false, 5 * time.Second, 2},
+		"does not pass":            {90033, 9, 24 * time.Second, true, 5 * time.Second, 2},
+		"throttled":                {50196, 1, 24 * time.Second, false, 5 * time.Second, 2},
 	} {
 		t.Run(name, func(t *testing.T) {
 			app := (&world{}).app()
@@ -56,12 +58,12 @@ func TestPropagationWithinTheRequest(t *testing.T) {
 				if tt.times > 0 {
 					stand.Fail(entratest.Fault{Times: tt.times, Response: entratest.Refused(tt.code)})
 				}
-				store := &oneConnection{}
+				store := &shelf{pages: [][]connector.Connection{{acmeConnection}}}
 				apps := &connector.Apps{Store: store, Prover: proverOn(store, stand), Now: time.Now}
 				ctx, cancel := context.WithTimeout(t.Context(), tt.budget)
 				defer cancel()
 				begin := time.Now()
-				_, _, err := apps.Put(ctx, app)
+				_, _, err := put(ctx, apps, app)
 				if (err != nil) != tt.refused {
 					t.Errorf("error %v, want one: %t", err, tt.refused)
 				}
@@ -81,7 +83,7 @@ func TestRefreshByHandWaitsForPropagation(t *testing.T) {
 		stand.AddApp(entratest.App{ClientID: clientID, Secrets: []entratest.Secret{{Value: canary}}})
 		stand.Consent(tenantA, clientID)
 		stand.Fail(entratest.Fault{Times: 1, Response: entratest.Refused(7000229)})
-		store := &oneConnection{app: (&world{}).app()}
+		store := &shelf{app: (&world{}).app(), pages: [][]connector.Connection{{acmeConnection}}}
 		r := &connector.Refresher{Store: store, Prover: proverOn(store, stand), Now: time.Now, Log: slog.New(slog.DiscardHandler)}
 		begin := time.Now()
 		c, err := r.Refresh(t.Context(), connector.ConnectionRef{App: "default", Name: "acme"})
@@ -96,26 +98,4 @@ func proverOn(store connector.Store, stand *entratest.Server) connector.Prover {
 	return connector.Prover{Store: store, Entra: entra.NewClient(entra.ClientConfig{Authority: "https://stand-in.invalid", Transport: inMemory(stand)})}
 }
 
-// oneConnection is a store of an app with one connection, which forgets.
-type oneConnection struct {
-	connector.Store
-	app connector.App
-}
-
-func (oneConnection) AppWithoutCredential(context.Context, string) (connector.App, error) {
-	return connector.App{}, nil
-}
-
-func (oneConnection) Connections(context.Context, string, int, string) ([]connector.Connection, string, error) {
-	return []connector.Connection{{TenantID: tenantA}}, "", nil
-}
-
-func (s oneConnection) App(context.Context, string) (connector.App, error) { return s.app, nil }
-
-func (oneConnection) Connection(_ context.Context, ref connector.ConnectionRef) (connector.Connection, error) {
-	return connector.Connection{ConnectionRef: ref, TenantID: tenantA}, nil
-}
-
-func (oneConnection) SaveToken(context.Context, connector.Connection, entra.Token) error { return nil }
-
-func (oneConnection) UpdateApp(context.Context, connector.App) error { return nil }
+var acmeConnection = connector.Connection{ConnectionRef: connector.ConnectionRef{App: "default", Name: "acme"}, TenantID: tenantA, Scope: graph, ExpiresAt: start}

@@ -1,6 +1,7 @@
 package connector
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -19,13 +20,15 @@ type Provisioner struct {
 
 // Provision proves the credentials, then stores app, connection and token. It reports whether the
 // connection is new. Errors: [ErrNotFound] for an app that does not exist, [*ConflictError],
-// [*entra.Error], [*StoreError].
+// [*InvalidError] for a service that the app's cloud does not have, [*entra.Error], [*StoreError].
 func (p *Provisioner) Provision(ctx context.Context, req Provisioning) (Connection, bool, error) {
-	asked, err := p.Prover.identify(ctx, req.app)
-	if err != nil {
-		return Connection{}, false, err
+	var err error
+	if req.whole != nil {
+		if req.whole.entra, err = p.Prover.identify(ctx, req.whole.entra); err != nil {
+			return Connection{}, false, err
+		}
 	}
-	app, change, err := p.appFor(ctx, asked)
+	app, change, err := p.appFor(ctx, req)
 	if err != nil {
 		return Connection{}, false, err
 	}
@@ -33,15 +36,16 @@ func (p *Provisioner) Provision(ctx context.Context, req Provisioning) (Connecti
 	if err != nil {
 		return Connection{}, false, err
 	}
-	ref := ConnectionRef{App: app.Name, Name: req.connection}
-	if ref.Name == "" {
-		ref.Name = tenantID
-	}
-	c, known, err := p.connectionFor(ctx, ref, tenantID)
+	scope, err := req.scope.in(app.Cloud)
 	if err != nil {
 		return Connection{}, false, err
 	}
-	token, err := p.Prover.Token(ctx, app, tenantID)
+	asked := Connection{ConnectionRef: ConnectionRef{App: app.Name, Name: cmp.Or(req.connection, tenantID)}, TenantID: tenantID, Scope: scope}
+	c, known, err := p.connectionFor(ctx, asked, app)
+	if err != nil {
+		return Connection{}, false, err
+	}
+	token, err := p.Prover.Token(ctx, app, c.Scope, tenantID)
 	if err == nil && token.Lifetime() < minLifetime {
 		err = refusal(CodeShortLived)
 	}
@@ -51,14 +55,10 @@ func (p *Provisioner) Provision(ctx context.Context, req Provisioning) (Connecti
 
 	// The app goes first. A connection without its app could not be refreshed, while an app without
 	// connections is what the next call finds in place.
-	app.LastConnection = ref.Name
-	if change == keep && !known {
-		change = note // the listing may not show the connection for minutes
-	}
-	if app, err = p.saveApp(ctx, app, change); err != nil {
+	if app, err = p.saveApp(ctx, req, app, change); err != nil {
 		return Connection{}, false, err
 	}
-	return p.saveConnection(ctx, c, known, app, token)
+	return p.saveConnection(ctx, asked, c, known, app, token)
 }
 
 // appChange is what provisioning does to an app.
@@ -66,45 +66,56 @@ type appChange int
 
 const (
 	keep appChange = iota
-	note
 	create
 	rotate
 )
 
 // appFor returns the app to use, and what to do to the stored one once the app has been proved. An app
 // that was only named must exist. One that was given whole must not be somebody else's of that name.
-func (p *Provisioner) appFor(ctx context.Context, asked App) (App, appChange, error) {
-	stored, err := p.Store.App(ctx, asked.Name)
-	onlyNamed := asked.ClientID == ""
-	said := asked.Credential.SecretExpiresAt
-	switch {
-	case errors.Is(err, ErrNotFound) && onlyNamed:
-		return App{}, keep, &AppNotFoundError{asked.Name}
-	case errors.Is(err, ErrNotFound):
-		return asked, create, nil
-	case err != nil:
+func (p *Provisioner) appFor(ctx context.Context, req Provisioning) (App, appChange, error) {
+	stored, err := p.Store.App(ctx, req.app)
+	if errors.Is(err, ErrNotFound) && req.whole == nil {
+		return App{}, keep, &AppNotFoundError{req.app}
+	}
+	if errors.Is(err, ErrUnreadable) {
+		// Another tool's secret is in the way, or somebody has edited the app.
+		if _, lookErr := p.Store.LookAtApp(ctx, req.app); lookErr != nil {
+			err = lookErr
+		}
+	}
+	if err != nil && !errors.Is(err, ErrNotFound) {
 		return App{}, keep, err
-	case onlyNamed, stored.same(asked) && (said.IsZero() || said.Equal(stored.Credential.SecretExpiresAt)):
+	}
+	if req.whole == nil {
 		return stored, keep, nil
 	}
-	if fields := stored.differences(asked); len(fields) > 0 {
-		return App{}, keep, &ConflictError{Reason: OtherApp, App: asked.Name, Fields: fields}
+	change := rotate
+	if err != nil {
+		stored, change = App{}, create
 	}
-	asked.Version = stored.Version
-	asked.RotatedAt = time.Time{}
-	if stored.same(asked) {
-		asked.RotatedAt = stored.RotatedAt // all that is new is when it expires
+	app, invalid := req.whole.on(stored)
+	if invalid != nil || change == create {
+		return app, change, invalid
 	}
-	return asked, rotate, nil
+	if fields := stored.differences(app); len(fields) > 0 {
+		return App{}, keep, &ConflictError{Reason: OtherApp, App: req.app, Fields: fields}
+	}
+	if stored.asksLike(app) {
+		if app.Credential.SecretExpiresAt.Equal(stored.Credential.SecretExpiresAt) {
+			return stored, keep, nil
+		}
+		app.RotatedAt = stored.RotatedAt // all that is new is when the secret expires
+	}
+	// Another scope is this connection's own.
+	app.Scope, app.Version = stored.Scope, stored.Version
+	return app, rotate, nil
 }
 
 // saveApp does what appFor found is to be done. Where another call was faster, appFor judges the app
 // anew.
-func (p *Provisioner) saveApp(ctx context.Context, app App, change appChange) (App, error) {
-	last := app.LastConnection
-	err := Retry(ctx, "storing app", func() (beaten bool, err error) {
-		app.LastConnection = last
-		if change == create || change == rotate {
+func (p *Provisioner) saveApp(ctx context.Context, req Provisioning, app App, change appChange) (App, error) {
+	err := Retry(ctx, func() (beaten bool, err error) {
+		if change != keep {
 			app.ChangedAt = p.Now()
 			if app.RotatedAt.IsZero() {
 				app.RotatedAt = app.ChangedAt
@@ -113,20 +124,18 @@ func (p *Provisioner) saveApp(ctx context.Context, app App, change appChange) (A
 		switch change {
 		case keep:
 			return false, nil
-		case note:
-			return false, p.Store.NoteConnection(ctx, ConnectionRef{App: app.Name, Name: last})
 		case create:
 			err = p.Store.CreateApp(ctx, app)
 		case rotate:
-			err = p.Store.UpdateApp(ctx, app)
+			var use AppUse
+			if use, err = p.Store.LookAtApp(ctx, app.Name); err == nil {
+				err = p.Store.UpdateApp(ctx, use, app)
+			}
 		}
 		if !overtaken(err) {
 			return false, err
 		}
-		app, change, err = p.appFor(ctx, app)
-		if change == keep {
-			change = note
-		}
+		app, change, err = p.appFor(ctx, req)
 		return err == nil, err
 	})
 	return app, err
@@ -140,39 +149,80 @@ func overtaken(err error) bool {
 
 // saveConnection stores a connection that connectionFor returned, with its token, and reports whether it
 // is new.
-func (p *Provisioner) saveConnection(ctx context.Context, found Connection, known bool, app App, token entra.Token) (c Connection, isNew bool, err error) {
-	err = Retry(ctx, "storing connection", func() (beaten bool, err error) {
+func (p *Provisioner) saveConnection(ctx context.Context, asked, found Connection, known bool, app App, token entra.Token) (c Connection, isNew bool, err error) {
+	err = Retry(ctx, func() (beaten bool, err error) {
 		c, isNew = found.withToken(app, token), !known
 		if known {
 			err = p.Store.SaveToken(ctx, c, token)
-		} else {
+		} else if err = p.announce(ctx, app, found); err == nil {
 			c, err = p.Store.CreateConnection(ctx, c, token)
 		}
 		if err == nil {
 			tell(ctx, p.Changed, found, c)
 		}
+		var failed *StoreError
+		if errors.As(err, &failed) && failed.Code == CodeBusy {
+			return true, err
+		}
 		if !overtaken(err) {
 			return false, err
 		}
 		// Another call was faster. It may be this very one, repeated, and its token is as good.
-		found, known, err = p.connectionFor(ctx, c.ConnectionRef, token.TenantID)
+		found, known, err = p.connectionFor(ctx, asked, app)
 		c, isNew = found, false
-		return err == nil && !known, err
+		return err == nil && !(known && found.known()), err
 	})
 	return c, isNew, err
 }
 
-// connectionFor returns the connection as it is stored, or a new one, and whether it was known. A name
-// that stands for another tenant is a conflict.
-func (p *Provisioner) connectionFor(ctx context.Context, ref ConnectionRef, tenantID string) (Connection, bool, error) {
-	c, err := p.Store.Connection(ctx, ref)
+// announce makes sure that nobody deletes or replaces the app unproved because the listing does not show
+// a new connection yet.
+func (p *Provisioner) announce(ctx context.Context, app App, c Connection) error {
+	use, err := p.Store.LookAtApp(ctx, app.Name)
+	if err == nil && !use.Held && use.Busy > busyEnough {
+		return nil
+	}
+	if err == nil {
+		err = p.Store.Announce(ctx, use, c)
+	}
+	if err == nil {
+		use, err = p.Store.LookAtApp(ctx, app.Name)
+	}
 	switch {
 	case errors.Is(err, ErrNotFound):
-		return Connection{ConnectionRef: ref}, false, nil
+		return &ConflictError{Reason: AppGone, App: app.Name, Connection: c.Name}
+	case err != nil:
+		return err
+	case use.Held:
+		return &StoreError{Op: "provisioning", Secret: app.Name, Code: CodeBusy, Temporary: true, RetryAfter: holdTime}
+	}
+	return nil
+}
+
+const (
+	// busyEnough is longer than any request takes.
+	busyEnough = 2 * time.Minute
+	// holdTime is about how long a request holds an app.
+	holdTime = 30 * time.Second
+)
+
+// connectionFor returns the connection as it is stored, or a new one, and whether it was known. A name
+// that stands for another tenant or another scope is a conflict.
+func (p *Provisioner) connectionFor(ctx context.Context, asked Connection, app App) (Connection, bool, error) {
+	c, err := p.Store.Connection(ctx, asked.ConnectionRef)
+	switch {
+	case errors.Is(err, ErrNotFound), err == nil && c.TenantID == "":
+		asked.Scope, asked.Version = cmp.Or(asked.Scope, app.Scope), c.Version
+		if asked.Scope == "" {
+			return Connection{}, false, &InvalidError{[]FieldError{{"scope", "is required, or service: the app has none"}}}
+		}
+		return asked, false, nil
 	case err != nil:
 		return Connection{}, false, err
-	case c.TenantID != "" && c.TenantID != tenantID:
-		return Connection{}, false, &ConflictError{Reason: OtherTenant, App: ref.App, Connection: ref.Name}
+	case c.TenantID != asked.TenantID:
+		return Connection{}, false, &ConflictError{Reason: OtherTenant, App: c.App, Connection: c.Name}
+	case asked.Scope != "" && c.Scope != asked.Scope:
+		return Connection{}, false, &ConflictError{Reason: OtherScope, App: c.App, Connection: c.Name}
 	}
 	return c, true, nil
 }

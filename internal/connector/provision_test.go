@@ -7,171 +7,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"entra-connector/internal/connector"
 
-	"entra-connector/pkg/entra"
 	"entra-connector/pkg/entra/entratest"
 )
-
-// firstIn is a store in which another caller is first: before the call of a
-// method goes through, once.
-type firstIn struct {
-	connector.Store
-	method string
-	other  func()
-}
-
-func (s *firstIn) let(method string) {
-	if s.method == method {
-		s.method = ""
-		s.other()
-	}
-}
-
-func (s *firstIn) CreateApp(ctx context.Context, app connector.App) error {
-	s.let("CreateApp")
-	return s.Store.CreateApp(ctx, app)
-}
-
-func (s *firstIn) UpdateApp(ctx context.Context, app connector.App) error {
-	s.let("UpdateApp")
-	return s.Store.UpdateApp(ctx, app)
-}
-
-func (s *firstIn) CreateConnection(ctx context.Context, c connector.Connection, token entra.Token) (connector.Connection, error) {
-	s.let("CreateConnection")
-	return s.Store.CreateConnection(ctx, c, token)
-}
-
-func (s *firstIn) SaveToken(ctx context.Context, c connector.Connection, token entra.Token) error {
-	s.let("SaveToken")
-	return s.Store.SaveToken(ctx, c, token)
-}
-
-const otherClient = "cccccccc-0000-4000-8000-000000000033"
-
-// Another caller may be first with the app or the connection between the look
-// and the write. Either the outcome is as if the calls had come one after the
-// other, or this one conflicts and has taken nothing away.
-func TestAnotherCallerIsFirst(t *testing.T) {
-	ref := connector.ConnectionRef{App: "default", Name: "acme"}
-	with := func(secret, client string) connector.App {
-		app := (&world{}).app()
-		app.Credential.ClientSecret, app.ClientID = entra.NewSecret(secret), client
-		return app
-	}
-	tests := []struct {
-		name  string
-		setUp bool // app (with an old secret) and connection are there already
-		put   bool // PUT /apps/{app} instead of POST /connections
-		// What another caller does, and before which write.
-		method string
-		other  func(*testing.T, *world) error
-
-		created, conflict bool
-		stored            string // the app's secret in the end
-		tenant            string // of the connection in the end
-	}{
-		{"with the same app", false, false, "CreateApp", func(t *testing.T, w *world) error {
-			return w.store.CreateApp(t.Context(), with(canary, clientID))
-		}, true, false, canary, tenantA},
-		{"with an older secret of the app", false, false, "CreateApp", func(t *testing.T, w *world) error {
-			return w.store.CreateApp(t.Context(), with("old", clientID))
-		}, true, false, canary, tenantA},
-		{"with another app of the name", false, false, "CreateApp", func(t *testing.T, w *world) error {
-			return w.store.CreateApp(t.Context(), with("theirs", otherClient))
-		}, false, true, "theirs", ""},
-		{"with another rotation", true, false, "UpdateApp", func(t *testing.T, w *world) error {
-			_, _, err := w.apps.Put(t.Context(), with("older", clientID))
-			return err
-		}, false, false, canary, tenantA},
-		{"with the same rotation", true, false, "UpdateApp", func(t *testing.T, w *world) error {
-			_, _, err := w.apps.Put(t.Context(), with(canary, clientID))
-			return err
-		}, false, false, canary, tenantA},
-		{"with a replacement of the app", true, false, "UpdateApp", func(t *testing.T, w *world) error {
-			_, _, err := w.apps.Put(t.Context(), with("theirs", otherClient))
-			return err
-		}, false, true, "theirs", tenantA},
-		{"with a deletion of the app", true, false, "UpdateApp", func(t *testing.T, w *world) error {
-			return w.store.DeleteApp(t.Context(), "default")
-		}, false, false, canary, tenantA},
-		{"with the same connection", false, false, "CreateConnection", func(t *testing.T, w *world) error {
-			_, _, err := w.provisionAs(t.Context(), acme(tenantA))
-			return err
-		}, false, false, canary, tenantA},
-		{"with the connection for another tenant", false, false, "CreateConnection", func(t *testing.T, w *world) error {
-			_, _, err := w.provisionAs(t.Context(), acme(tenantB))
-			return err
-		}, false, true, canary, tenantB},
-		{"with a refresh", true, false, "SaveToken", func(t *testing.T, w *world) error {
-			_, err := w.refresher.Refresh(t.Context(), ref)
-			return err
-		}, false, false, canary, tenantA},
-		{"with a deletion", true, false, "SaveToken", func(t *testing.T, w *world) error {
-			return w.store.DeleteConnection(t.Context(), ref)
-		}, true, false, canary, tenantA},
-		{"with a move to another tenant", true, false, "SaveToken", func(t *testing.T, w *world) error {
-			w.moveToTenantB(t, ref)
-			return nil
-		}, false, true, canary, tenantB},
-
-		{"putting a new app", false, true, "CreateApp", func(t *testing.T, w *world) error {
-			return w.store.CreateApp(t.Context(), with("theirs", clientID))
-		}, false, false, canary, ""},
-		{"putting the app", true, true, "UpdateApp", func(t *testing.T, w *world) error {
-			_, _, err := w.apps.Put(t.Context(), with("theirs", otherClient))
-			return err
-		}, false, false, canary, tenantA},
-		{"deleting the app that is put", true, true, "UpdateApp", func(t *testing.T, w *world) error {
-			return w.store.DeleteApp(t.Context(), "default")
-		}, true, false, canary, tenantA},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			w := newWorld(t)
-			w.entra.SetSecrets(clientID, entratest.Secret{Value: canary}, entratest.Secret{Value: "old"}, entratest.Secret{Value: "older"})
-			w.entra.AddApp(entratest.App{ClientID: otherClient, Secrets: []entratest.Secret{{Value: "theirs"}}})
-			w.entra.Consent(tenantA, otherClient)
-			if tt.setUp {
-				request := acme(tenantA)
-				request.AppFields.ClientSecret = entra.NewSecret("old")
-				if _, _, err := w.provisionAs(t.Context(), request); err != nil {
-					t.Fatal(err)
-				}
-			}
-			provisioner, apps := *w.provisioner, *w.apps
-			apps.Store = &firstIn{w.store, tt.method, func() {
-				w.clock.advance(time.Second)
-				if err := tt.other(t, w); err != nil {
-					t.Errorf("the other caller: %v", err)
-				}
-			}}
-			provisioner.Store = apps.Store
-			var created bool
-			var err error
-			if tt.put {
-				_, created, err = apps.Put(t.Context(), w.app())
-			} else {
-				request, _ := connector.ParseProvisioning(acme(tenantA), start)
-				_, created, err = provisioner.Provision(t.Context(), request)
-			}
-			var conflict *connector.ConflictError
-			if created != tt.created || errors.As(err, &conflict) != tt.conflict || err != nil && !tt.conflict {
-				t.Errorf("created %t, %v, want created %t, a conflict: %t", created, err, tt.created, tt.conflict)
-			}
-			app, err := w.store.App(t.Context(), "default")
-			if err != nil || !app.Credential.ClientSecret.Equal(entra.NewSecret(tt.stored)) {
-				t.Errorf("the app in the end does not hold the secret %q: %v", tt.stored, err)
-			}
-			if c, err := w.store.Connection(t.Context(), ref); c.TenantID != tt.tenant || err != nil && tt.tenant != "" {
-				t.Errorf("the connection in the end is of tenant %q, %v, want %q", c.TenantID, err, tt.tenant)
-			}
-		})
-	}
-}
 
 // acme asks for the connection default/acme.
 func acme(tenant string) connector.ProvisionFields {
@@ -227,7 +67,7 @@ func TestAnAppIsProvedWhereItIsHealthiest(t *testing.T) {
 		store := &shelf{pages: tt.pages}
 		w := &world{clock: &clock{t: start}}
 		apps := &connector.Apps{Store: store, Prover: proverOn(store, stand), Now: w.clock.Now}
-		_, _, err := apps.Put(t.Context(), w.app())
+		_, _, err := put(t.Context(), apps, w.app())
 		var asked []string
 		for _, r := range stand.Requests() {
 			asked = append(asked, strings.TrimLeft(r.Tenant[24:], "0"))
@@ -266,7 +106,7 @@ func TestAnAppInUseIsNotDeleted(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			store := tt.store
-			store.app = connector.App{Name: "default", LastConnection: tenant(5)}
+			store.app = connector.App{Name: "default"}
 			err := (&connector.Apps{Store: &store}).Delete(t.Context(), "default")
 			var conflict *connector.ConflictError
 			if store.deleted != tt.deleted || errors.As(err, &conflict) == tt.deleted || err != nil && conflict == nil {

@@ -24,10 +24,11 @@ type queue struct {
 // dueConnection is a connection that waits for its refresh, with what the refresh needs.
 type dueConnection struct {
 	Connection
-	app  *sweptApp
-	need *need
-	last bool      // comes after all others
-	rank time.Time // the earliest comes first
+	app    *sweptApp
+	need   *need
+	failed bool      // the last refresh did
+	last   bool      // comes after all others
+	rank   time.Time // the earliest comes first
 }
 
 func newQueue(now time.Time, maxOut int) *queue {
@@ -41,8 +42,8 @@ func (q *queue) put(c dueConnection) {
 	defer q.mu.Unlock()
 	c.rank = c.ExpiresAt
 	into := &q.healthy
-	if f := c.Failure; f != nil {
-		into = &q.failed
+	if f := c.Failure; f != nil && c.known() {
+		into, c.failed = &q.failed, true
 		if f.Status == StatusRefused || !c.ExpiresAt.After(q.now) {
 			c.last, c.rank = true, f.At
 		}
@@ -80,7 +81,7 @@ func (q *queue) take() (dueConnection, bool) {
 
 // done must be called for each connection that was taken, once its refresh is over.
 func (q *queue) done(c dueConnection) {
-	if c.Failure == nil {
+	if !c.failed {
 		return
 	}
 	q.mu.Lock()

@@ -36,7 +36,7 @@ func (r *Refresher) Refresh(ctx context.Context, ref ConnectionRef) (Connection,
 	if err != nil {
 		return Connection{}, err
 	}
-	ask := func(ctx context.Context) (entra.Token, error) { return r.Prover.Token(ctx, app, c.TenantID) }
+	ask := func(ctx context.Context) (entra.Token, error) { return r.Prover.Token(ctx, app, c.Scope, c.TenantID) }
 	return refresh{r.Store, ask, r.Now, r.Log, r.Changed}.of(ctx, app, c)
 }
 
@@ -60,16 +60,16 @@ func (r refresh) of(ctx context.Context, app App, c Connection) (Connection, err
 		return c, err
 	}
 	refreshed := c
-	err = Retry(ctx, "storing token", func() (beaten bool, err error) {
+	err = Retry(ctx, func() (beaten bool, err error) {
 		refreshed = c.withToken(app, token)
 		if err := r.store.SaveToken(ctx, refreshed, token); !errors.Is(err, ErrChanged) {
 			return false, err
 		}
 		// If another refresh was first, its token is as good, unless it is from before the app's
-		// rotation.
+		// rotation or nothing is known about it.
 		c, err = r.still(ctx, c)
 		refreshed = c
-		return err == nil && c.AppRotatedAt.Before(app.RotatedAt), err
+		return err == nil && (!c.known() || c.AppRotatedAt.Before(app.RotatedAt)), err
 	})
 	if errors.Is(err, ErrNotFound) {
 		return c, err
@@ -87,7 +87,7 @@ func (r refresh) of(ctx context.Context, app App, c Connection) (Connection, err
 // stands for another tenant.
 func (r refresh) still(ctx context.Context, c Connection) (Connection, error) {
 	now, err := r.store.Connection(ctx, c.ConnectionRef)
-	if err == nil && now.TenantID != c.TenantID {
+	if err == nil && (now.TenantID != c.TenantID || now.Scope != c.Scope) {
 		err = ErrNotFound
 	}
 	return now, err
@@ -99,7 +99,7 @@ func (r refresh) still(ctx context.Context, c Connection) (Connection, error) {
 func (r refresh) failed(ctx context.Context, app App, c Connection, failure *entra.Error) Connection {
 	now, err := r.still(ctx, c)
 	unchanged := err == nil && now.Version == c.Version
-	if unchanged {
+	if unchanged && (now.known() || !c.known()) {
 		c = now // with the last failure, which makes no version and may not be listed yet
 	}
 	failed := c.withFailure(failure, app, r.now())

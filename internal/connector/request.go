@@ -3,14 +3,20 @@ package connector
 import (
 	"cmp"
 	"errors"
-	"fmt"
 	"regexp"
 	"strings"
 	"sync"
 	"time"
+	"unicode"
 
 	"entra-connector/pkg/entra"
 )
+
+// ScopeFields is what a caller says about a scope. Zero means absent.
+type ScopeFields struct {
+	Scope   string // this or Service
+	Service string
+}
 
 // AppFields is what a caller says about an app. Zero means absent.
 type AppFields struct {
@@ -19,21 +25,40 @@ type AppFields struct {
 	ClientSecretExpiresAt string       // optional: a date or an RFC 3339 time
 	Certificate           entra.Secret // PEM: private key and chain
 	Federation            *FederationFields
-	Scope                 string // this or Service
-	Service               string
-	Cloud                 string // empty: entra.Public
+	Cloud                 string
+	ScopeFields
 }
 
 // FederationFields is what a caller says about a federation.
 type FederationFields struct{ Audience string }
 
-// ParseApp returns the app that the fields describe, or an [*InvalidError] with everything that is
-// wrong.
-func ParseApp(name string, f AppFields, now time.Time) (App, error) {
+// AppRequest is a valid request for an app; see [ParseAppRequest].
+type AppRequest struct {
+	name  string
+	entra entra.Registration // without a cloud where that is left out
+	scope scopeRequest
+}
+
+// ParseAppRequest returns the request that the fields describe, or an [*InvalidError] with everything
+// that is wrong.
+func ParseAppRequest(name string, f AppFields, now time.Time) (AppRequest, error) {
 	var bad fieldErrors
 	bad.add("app", CheckName(name))
-	app := bad.app(name, f, now)
-	return app, bad.err()
+	r := bad.app(name, f, now)
+	return r, bad.err()
+}
+
+// on returns the app that is asked for, given the one that is stored. What is left out stays as it is
+// stored.
+func (r AppRequest) on(stored App) (App, error) {
+	app := App{Name: r.name, Registration: r.entra}
+	app.Cloud = cmp.Or(r.entra.Cloud, stored.Cloud, entra.Public)
+	if app.Credential.SecretExpiresAt.IsZero() && app.Credential.Equal(stored.Credential) {
+		app.Credential.SecretExpiresAt = stored.Credential.SecretExpiresAt
+	}
+	scope, err := r.scope.in(app.Cloud)
+	app.Scope = cmp.Or(scope, stored.Scope)
+	return app, err
 }
 
 // ProvisionFields is what a caller says about a connection.
@@ -42,11 +67,14 @@ type ProvisionFields struct {
 	App        string
 	Connection string     // empty: the tenant's GUID
 	AppFields  *AppFields // nil: the named app must exist
+	ScopeFields
 }
 
 // Provisioning is a valid request for a connection; see [ParseProvisioning].
 type Provisioning struct {
-	app        App // no more than its name where it is only named
+	app        string
+	whole      *AppRequest // nil where the app is only named
+	scope      scopeRequest
 	tenant     string
 	connection string
 }
@@ -61,37 +89,81 @@ func ParseProvisioning(f ProvisionFields, now time.Time) (Provisioning, error) {
 	if f.Connection != "" {
 		bad.add("connection", CheckName(f.Connection))
 	}
-	app := App{Name: f.App}
-	if f.AppFields != nil {
-		app = bad.app(f.App, *f.AppFields, now)
+	p := Provisioning{app: f.App, tenant: tenant, connection: f.Connection}
+	if f.AppFields == nil {
+		p.scope = bad.scope(f.ScopeFields, "")
+		return p, bad.err()
 	}
-	return Provisioning{app, tenant, f.Connection}, bad.err()
+	whole := bad.app(f.App, *f.AppFields, now)
+	if whole.entra.Cloud == "" {
+		whole.entra.Cloud = entra.Public
+	}
+	if whole.scope == (scopeRequest{}) {
+		bad.add("scope", errors.New("is required, or service"))
+	}
+	p.whole, p.scope = &whole, whole.scope
+	return p, bad.err()
 }
 
-func (bad *fieldErrors) app(name string, f AppFields, now time.Time) App {
+func (bad *fieldErrors) app(name string, f AppFields, now time.Time) AppRequest {
 	bad.add("client_id", entra.CheckClientID(f.ClientID))
 	credential := bad.credential(f, now)
-	cloud, err := entra.ParseCloud(f.Cloud)
-	bad.add("cloud", err)
+	var cloud entra.Cloud
+	if f.Cloud != "" {
+		var err error
+		cloud, err = entra.ParseCloud(f.Cloud)
+		bad.add("cloud", err)
+	}
+	return AppRequest{
+		name:  name,
+		entra: entra.Registration{ClientID: f.ClientID, Credential: credential, Cloud: cloud},
+		scope: bad.scope(f.ScopeFields, cloud),
+	}
+}
 
-	scope := f.Scope
-	switch {
-	case f.Scope != "" && f.Service != "":
+// scopeRequest is a scope, or a service that stands for one in each cloud. Zero asks for neither.
+type scopeRequest struct{ scope, service string }
+
+func (bad *fieldErrors) scope(f ScopeFields, cloud entra.Cloud) scopeRequest {
+	if f.Scope != "" && f.Service != "" {
 		bad.add("service", errors.New("stands for a scope: send scope or service, not both"))
-		bad.add("scope", entra.CheckScope(f.Scope))
-	case f.Service != "":
-		// Even with a malformed cloud, an unknown service is worth saying.
-		scope, err = entra.ServiceScope(f.Service, cmp.Or(cloud, entra.Public))
+	} else if f.Service != "" {
+		// Even where the cloud is malformed or not known yet, an unknown service is worth saying.
+		_, err := entra.ServiceScope(f.Service, cmp.Or(cloud, entra.Public))
 		bad.add("service", err)
-	case f.Scope == "":
-		bad.add("scope", errors.New("is required, or service"))
-	default:
-		bad.add("scope", entra.CheckScope(f.Scope))
 	}
-	return App{
-		Name: name, Scope: scope,
-		Registration: entra.Registration{ClientID: f.ClientID, Credential: credential, Cloud: cloud},
+	if f.Scope != "" {
+		err := entra.CheckScope(f.Scope)
+		if err == nil && storedLength(f.Scope) > maxStored {
+			err = errors.New("is too long to be stored: characters other than letters, digits and _ . : / + - @ count three times")
+		}
+		bad.add("scope", err)
 	}
+	return scopeRequest{f.Scope, f.Service}
+}
+
+// maxStored is how long a scope's resource may be where it is stored.
+const maxStored = 256
+
+func storedLength(scope string) (n int) {
+	for _, r := range strings.TrimSuffix(scope, "/.default") {
+		n++
+		if !strings.ContainsRune("_.:/+-@", r) && !unicode.IsLetter(r) && !unicode.IsDigit(r) {
+			n += 2
+		}
+	}
+	return n
+}
+
+// in returns the scope in a cloud, empty where none is asked for. Its error is an [*InvalidError].
+func (r scopeRequest) in(cloud entra.Cloud) (string, error) {
+	if r.service == "" {
+		return r.scope, nil
+	}
+	var bad fieldErrors
+	scope, err := entra.ServiceScope(r.service, cloud)
+	bad.add("service", err)
+	return scope, bad.err()
 }
 
 func (bad *fieldErrors) credential(f AppFields, now time.Time) entra.Credential {
@@ -104,9 +176,12 @@ func (bad *fieldErrors) credential(f AppFields, now time.Time) entra.Credential 
 	}
 	if f.Certificate != (entra.Secret{}) {
 		given++
-		certificate, err := entra.ParseCertificate(f.Certificate)
+		certificate, err := entra.ParseCertificate(f.Certificate, now)
 		if err == nil {
 			err = certificate.CheckTime(now)
+		}
+		if err == nil && storedSize(f.Certificate) > maxFile {
+			err = errors.New("is too large to be stored: send the private key and its certificate alone")
 		}
 		c.Certificate = certificate
 		bad.add("certificate", err)
@@ -133,8 +208,12 @@ func (bad *fieldErrors) credential(f AppFields, now time.Time) entra.Credential 
 	return c
 }
 
-// maxSecretMonths is the longest life that the portal gives a client secret.
-const maxSecretMonths = 24
+// maxFile leaves room for the rest of what is stored with a file, in bytes.
+const maxFile = 60_000
+
+func storedSize(file entra.Secret) int {
+	return len(file.Reveal()) + strings.Count(file.Reveal(), "\n") // line breaks are stored as \n
+}
 
 // parseSecretExpiry reads a date, which is what the portal shows, or a time.
 func parseSecretExpiry(s string, now time.Time) (time.Time, error) {
@@ -150,8 +229,6 @@ func parseSecretExpiry(s string, now time.Time) (time.Time, error) {
 		return time.Time{}, errors.New("must be a date such as 2027-01-31, or an RFC 3339 time")
 	case !at.After(now):
 		return time.Time{}, errors.New("is in the past")
-	case at.After(now.AddDate(0, maxSecretMonths, 1)): // a day for time zones
-		return time.Time{}, fmt.Errorf("is more than %d months away, which Entra does not allow", maxSecretMonths)
 	}
 	return at, nil
 }

@@ -21,7 +21,7 @@ const (
 func validRequest() connector.ProvisionFields {
 	return connector.ProvisionFields{
 		TenantID: tenantA, App: "default",
-		AppFields: &connector.AppFields{ClientID: clientID, ClientSecret: entra.NewSecret(canary), Scope: graph},
+		AppFields: &connector.AppFields{ClientID: clientID, ClientSecret: entra.NewSecret(canary), ScopeFields: connector.ScopeFields{Scope: graph}},
 	}
 }
 
@@ -152,7 +152,7 @@ func TestFieldRules(t *testing.T) {
 		{"neither scope nor service", scope(""), "scope"},
 		{"half an app", func(r *request) { r.AppFields = &connector.AppFields{Cloud: "public"} }, "client_id client_secret scope"},
 		{"everything", func(r *request) {
-			*r = request{TenantID: "x", App: "X", Connection: "/", AppFields: &connector.AppFields{ClientID: "x", ClientSecret: entra.NewSecret("\t"), Scope: "x", Cloud: "x"}}
+			*r = request{TenantID: "x", App: "X", Connection: "/", AppFields: &connector.AppFields{ClientID: "x", ClientSecret: entra.NewSecret("\t"), ScopeFields: connector.ScopeFields{Scope: "x"}, Cloud: "x"}}
 		}, "app client_id client_secret cloud connection scope tenant_id"},
 	}
 	for _, tt := range bad {

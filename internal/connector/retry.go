@@ -2,7 +2,9 @@ package connector
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
+	"sync/atomic"
 	"time"
 )
 
@@ -12,21 +14,24 @@ const (
 )
 
 // Retry reads, decides and writes, and does so again where another caller was faster: try then reports
-// that it was beaten. There is a pause between tries and a limit to them. Where the limit is reached
-// the store has too much going on for one request, which passes.
-func Retry(ctx context.Context, op string, try func() (beaten bool, err error)) error {
+// that it was beaten. There is a pause between tries and a limit to them. A caller who reaches the
+// limit may try later.
+func Retry(ctx context.Context, try func() (beaten bool, err error)) error {
 	pause := firstPause
-	for range maxTries {
+	for n := 1; ; n++ {
 		beaten, err := try()
-		if !beaten {
+		switch {
+		case !beaten:
 			return err
-		}
-		if !sleep(ctx, pause/2+rand.N(pause)) {
+		case n == maxTries && errors.As(err, new(*StoreError)):
+			return err
+		case n == maxTries:
+			return &StoreError{Code: CodeContended, Temporary: true}
+		case !sleep(ctx, pause/2+rand.N(pause)):
 			return ctx.Err()
 		}
 		pause *= 2
 	}
-	return &StoreError{Op: op, Code: "changed_too_often", Temporary: true}
 }
 
 // sleep reports whether the context outlasted the pause.
@@ -35,4 +40,21 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	defer cancel()
 	<-pause.Done()
 	return ctx.Err() == nil
+}
+
+// maxCalls is the most calls to the store's service that one request, or one connection of a sweep, may
+// cause, retries included.
+const maxCalls = 40
+
+type callsKey struct{}
+
+// WithCalls bounds the calls to the store's service that are made with the context.
+func WithCalls(ctx context.Context) context.Context {
+	return context.WithValue(ctx, callsKey{}, new(atomic.Int32))
+}
+
+// SpendCall is for a [Store], before each call to its service. It reports whether the call may be made.
+func SpendCall(ctx context.Context) bool {
+	calls, bounded := ctx.Value(callsKey{}).(*atomic.Int32)
+	return !bounded || calls.Add(1) <= maxCalls
 }

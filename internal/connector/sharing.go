@@ -16,8 +16,8 @@ type need struct {
 	err   error // an [entra.Error], or the context's
 }
 
-func (n *need) ask(ctx context.Context, client *entra.Client, app App, tenantID string) (entra.Token, error) {
-	n.once.Do(func() { n.token, n.err = client.Token(ctx, app.Registration, app.Scope, tenantID) })
+func (n *need) ask(ctx context.Context, client *entra.Client, app App, c Connection) (entra.Token, error) {
+	n.once.Do(func() { n.token, n.err = client.Token(ctx, app.Registration, c.Scope, c.TenantID) })
 	return n.token, n.err
 }
 
@@ -33,8 +33,8 @@ type needKey struct {
 // dropped: then only the connections that still wait for a token keep it.
 type needs map[needKey]*need
 
-func (n needs) of(app App, tenantID string) *need {
-	key := needKey{app.Credential.Fingerprint(), app.ClientID, tenantID, app.Cloud, app.Scope}
+func (n needs) of(app App, c Connection) *need {
+	key := needKey{app.Credential.Fingerprint(), app.ClientID, c.TenantID, app.Cloud, c.Scope}
 	if n[key] == nil {
 		n[key] = new(need)
 	}

@@ -47,7 +47,7 @@ func TestOneRequestForOneNeed(t *testing.T) {
 		app := w.app()
 		app.Name = name
 		change(&app)
-		if _, _, err := w.apps.Put(t.Context(), app); err != nil {
+		if _, _, err := w.put(t.Context(), app); err != nil {
 			t.Fatal(err)
 		}
 		for _, name := range []string{"one", "two"} {

@@ -31,11 +31,26 @@ type shelf struct {
 }
 
 func (s *shelf) App(context.Context, string) (connector.App, error) { return s.app, nil }
-func (s *shelf) AppWithoutCredential(context.Context, string) (connector.App, error) {
-	return s.app, nil
+
+func (s *shelf) LookAtApp(context.Context, string) (connector.AppUse, error) {
+	use := connector.AppUse{App: s.app, Announced: make(map[string]time.Time)}
+	for _, c := range s.unlisted {
+		use.Announced[c.Name] = time.Now()
+	}
+	return use, nil
 }
-func (s *shelf) UpdateApp(context.Context, connector.App) error { return nil }
-func (s *shelf) DeleteApp(context.Context, string) error        { s.deleted = true; return nil }
+
+func (s *shelf) UpdateApp(context.Context, connector.AppUse, connector.App) error { return nil }
+func (s *shelf) DeleteApp(context.Context, string) error                          { s.deleted = true; return nil }
+
+func (s *shelf) Hold(context.Context, connector.AppUse) (func(context.Context), error) {
+	return func(context.Context) {}, nil
+}
+
+func (s *shelf) Exists(ctx context.Context, ref connector.ConnectionRef, _ time.Time) (bool, error) {
+	_, err := s.Connection(ctx, ref)
+	return err == nil, nil
+}
 
 func (s *shelf) SaveToken(_ context.Context, c connector.Connection, _ entra.Token) error {
 	if s.keeps == nil {
@@ -86,7 +101,9 @@ func tenant(n int) string { return fmt.Sprintf("dddddddd-0000-4000-8000-%012d", 
 
 // numbered is the connection of that tenant, as it was last seen.
 func numbered(n int, status connector.Status) connector.Connection {
-	c := connector.Connection{ConnectionRef: connector.ConnectionRef{App: "default", Name: tenant(n)}, TenantID: tenant(n)}
+	c := connector.Connection{
+		ConnectionRef: connector.ConnectionRef{App: "default", Name: tenant(n)}, TenantID: tenant(n), Scope: graph, ExpiresAt: time.Unix(1, 0),
+	}
 	if status != connector.StatusOK {
 		c.Failure = &connector.Failure{Status: status, Code: "AADSTS7000222"}
 	}

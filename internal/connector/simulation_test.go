@@ -335,6 +335,7 @@ func (s *simulation) saw(began time.Time, op string, request []byte, answer *htt
 	value := ""
 	if op == "UpdateSecret" {
 		json.Unmarshal(request, &in)
+		in.SecretId = nameOf(in.SecretId)
 		if in.SecretString != "" {
 			value, _ = s.secrets.Value(in.SecretId)
 		}
@@ -359,6 +360,12 @@ func (s *simulation) saw(began time.Time, op string, request []byte, answer *htt
 			s.delay = max(s.delay, time.Since(began))
 		}
 	}
+}
+
+// nameOf is the name of a secret with this ARN.
+func nameOf(arn string) string {
+	_, name, _ := strings.Cut(arn, ":secret:")
+	return name[:max(0, len(name)-len("-AbCdEf"))]
 }
 
 // stored takes note of the token that a connection has now.

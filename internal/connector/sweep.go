@@ -50,6 +50,7 @@ type SweepReport struct {
 	// Incomplete is set when the listing broke off. What it had not reached was not looked at.
 	Incomplete bool `json:"incomplete,omitempty"`
 
+	Stale  int               `json:"-"` // listed and due, but deleted meanwhile: a call to the store for each
 	Health Health            `json:"-"` // of all connections that were looked at
 	Apps   map[string]Health `json:"-"` // of each app's
 }
@@ -178,13 +179,15 @@ func (s *sweep) only(ctx context.Context, refs []ConnectionRef) error {
 			continue
 		case errors.Is(err, ErrNotFound):
 			s.failed(new(tally), SweepFailure{ref.String(), CodeNotFound, StatusRefused}, entra.Refused.String())
+		case timedOut(err):
+			s.count(&s.report.Deferred)
 		default:
 			s.failed(new(tally), SweepFailure{ref.String(), storeCode(err), StatusRetrying}, failedInStore)
 			broken = err
 		}
 		s.report.Checked++
 	}
-	if len(found) == 0 && broken != nil {
+	if len(found) == 0 && broken != nil && s.report.Deferred == 0 {
 		return broken
 	}
 	s.pick(ctx, found)
@@ -199,11 +202,14 @@ func (s *sweep) pick(ctx context.Context, page []Connection) {
 	for _, c := range page {
 		s.report.Checked++
 		app := s.apps[c.App]
+		if c.TenantID == "" && c.Status() == StatusRetrying {
+			continue // its deletion, or its provisioning, is under way
+		}
 		isDue := due(c, app.app, s.Window, s.Jitter, now)
 		isWaiting := waiting(c, app.app, now) || isDue && spent(c.WholeAt, now)
 		switch {
 		case s.force, isDue && !isWaiting:
-			s.queue.put(dueConnection{Connection: c, app: app, need: s.needs.of(app.app, c.TenantID)})
+			s.queue.put(dueConnection{Connection: c, app: app, need: s.needs.of(app.app, c)})
 			continue
 		case isWaiting:
 			s.report.Waiting++
@@ -251,12 +257,13 @@ func (s *sweep) refreshDue(ctx, starting context.Context) {
 }
 
 func (s *sweep) refresh(ctx context.Context, due dueConnection) {
+	ctx = WithCalls(ctx)
 	app, before := due.app.app, due.Connection
 	ask := func(ctx context.Context) (entra.Token, error) {
-		token, err := due.need.ask(ctx, s.Entra, app, before.TenantID)
+		token, err := due.need.ask(ctx, s.Entra, app, before)
 		if err == nil && token.RequestedAt.Before(before.RefreshedAt) {
 			// The connection has been refreshed since the shared token was requested.
-			return s.Entra.Token(ctx, app.Registration, app.Scope, before.TenantID)
+			return s.Entra.Token(ctx, app.Registration, before.Scope, before.TenantID)
 		}
 		return token, err
 	}
@@ -264,8 +271,8 @@ func (s *sweep) refresh(ctx context.Context, due dueConnection) {
 	after, err := before, due.app.err
 	switch {
 	case before.TenantID == "":
-		err = refusal(CodeUnreadable)
-		s.Log.WarnContext(ctx, "refresh failed", "connection", before.String(), "code", CodeUnreadable, "status", StatusRefused)
+		err = refusal(before.Failure.Code)
+		s.Log.WarnContext(ctx, "refresh failed", "connection", before.String(), "code", before.Failure.Code, "status", StatusRefused)
 	case err == nil:
 		after, err = r.of(ctx, app, before)
 	case errors.Is(err, ErrNotFound):
@@ -280,7 +287,8 @@ func (s *sweep) refresh(ctx context.Context, due dueConnection) {
 	case errors.As(err, &refused):
 		s.failed(&due.app.tally, SweepFailure{before.String(), refused.Code, after.Status()}, refused.Class.String())
 	case errors.Is(err, ErrNotFound):
-		return // deleted since it was listed: nobody's trouble
+		s.count(&s.report.Stale) // deleted since it was listed: nobody's trouble
+		return
 	case timedOut(err):
 		s.count(&s.report.Deferred)
 	default:

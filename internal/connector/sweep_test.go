@@ -172,7 +172,7 @@ func TestWhatCountsAsARefusal(t *testing.T) {
 		w.entra.ClearFaults()
 		if step.put {
 			w.clock.advance(time.Second)
-			if _, _, err := w.apps.Put(t.Context(), w.app()); err != nil {
+			if _, _, err := w.put(t.Context(), w.app()); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -243,7 +243,7 @@ func TestRetryAfterIsHonouredAcrossSweeps(t *testing.T) {
 	w.entra.SetSecrets(clientID, entratest.Secret{Value: "n3w-secret"})
 	rotated := w.app()
 	rotated.Credential.ClientSecret = entra.NewSecret("n3w-secret")
-	if _, _, err := w.apps.Put(t.Context(), rotated); err != nil {
+	if _, _, err := w.put(t.Context(), rotated); err != nil {
 		t.Fatal(err)
 	}
 	checkReport(t, "before the time, with the app changed", w.sweep(t), connector.SweepReport{Checked: 2, Due: 1, Refreshed: 1, Waiting: 1})
@@ -370,7 +370,7 @@ func TestSweepOutlivesItsStore(t *testing.T) {
 		checkReport(t, "due", w.sweep(t), connector.SweepReport{Checked: 1, Due: 1, Failed: 1,
 			Failures: []connector.SweepFailure{{Connection: c.String(), Code: "app_not_found", Status: connector.StatusRefused}}})
 		w.clock.advance(time.Second)
-		if _, created, err := w.apps.Put(t.Context(), w.app()); !created || err != nil {
+		if _, created, err := w.put(t.Context(), w.app()); !created || err != nil {
 			t.Fatalf("created %t, %v", created, err)
 		}
 		checkReport(t, "app back", w.sweep(t), connector.SweepReport{Checked: 1, Due: 1, Refreshed: 1})
@@ -440,14 +440,14 @@ func TestRotationReachesEveryConnection(t *testing.T) {
 	// Too short a time to wait for the secret to be known.
 	brief, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()
-	_, _, err := w.apps.Put(brief, rotated)
+	_, _, err := w.put(brief, rotated)
 	if e := asEntraError(t, err); e.Code != "AADSTS7000215" {
 		t.Errorf("wrong new secret: %v", err)
 	}
 	checkReport(t, "after a refused rotation", w.sweep(t), connector.SweepReport{Checked: 2})
 
 	w.entra.SetSecrets(clientID, entratest.Secret{Value: canary}, entratest.Secret{Value: "n3w-secret"})
-	if _, created, err := w.apps.Put(t.Context(), rotated); created || err != nil {
+	if _, created, err := w.put(t.Context(), rotated); created || err != nil {
 		t.Fatalf("rotation: created %t, %v", created, err)
 	}
 	w.clock.advance(time.Second)

@@ -114,6 +114,32 @@ func (w *world) app() connector.App {
 	}}
 }
 
+// put asks for the app as it is.
+func (w *world) put(ctx context.Context, app connector.App) (connector.App, bool, error) {
+	return put(ctx, w.apps, app)
+}
+
+func put(ctx context.Context, apps *connector.Apps, app connector.App) (connector.App, bool, error) {
+	f := connector.AppFields{
+		ClientID: app.ClientID, ClientSecret: app.Credential.ClientSecret, Cloud: string(app.Cloud),
+		ScopeFields: connector.ScopeFields{Scope: app.Scope},
+	}
+	if at := app.Credential.SecretExpiresAt; !at.IsZero() {
+		f.ClientSecretExpiresAt = at.Format(time.RFC3339)
+	}
+	if c := app.Credential.Certificate; c != nil {
+		f.Certificate = c.PEM
+	}
+	if c := app.Credential.Federation; c != nil {
+		f.Federation = &connector.FederationFields{Audience: c.Audience}
+	}
+	request, err := connector.ParseAppRequest(app.Name, f, apps.Now())
+	if err != nil {
+		return app, false, err
+	}
+	return apps.Put(ctx, request)
+}
+
 // provisionAs parses the request and provisions.
 func (w *world) provisionAs(ctx context.Context, f connector.ProvisionFields) (connector.Connection, bool, error) {
 	request, err := connector.ParseProvisioning(f, w.clock.Now())
@@ -184,6 +210,8 @@ func certified(t *testing.T, from, to time.Time) (entra.Secret, *x509.Certificat
 	pem.Encode(&file, &pem.Block{Type: "CERTIFICATE", Bytes: der})
 	return entra.NewSecret(file.String()), leaf
 }
+
+const otherClient = "cccccccc-0000-4000-8000-000000000033"
 
 type roundTripper func(*http.Request) (*http.Response, error)
 

@@ -2,20 +2,14 @@ package secretstore
 
 import (
 	"encoding/json"
+	"fmt"
+	"strconv"
 	"strings"
 	"time"
-
-	"github.com/aws/aws-sdk-go-v2/aws"
 
 	"entra-connector/internal/connector"
 	"entra-connector/pkg/entra"
 )
-
-// tombstone is the value and the Description of a secret that has been deleted. It outlives a restore,
-// so that the secret counts again only with the next write.
-const tombstone = `{"status":"deleted"}`
-
-func isTombstone(description *string) bool { return aws.ToString(description) == tombstone }
 
 // app is the JSON of an app's secret. Its Description is the same without what must not be seen. Both
 // name the kind of credential.
@@ -31,8 +25,7 @@ type app struct {
 	Cloud        entra.Cloud `json:"cloud"`
 	ChangedAt    time.Time   `json:"changed_at"`
 	RotatedAt    time.Time   `json:"rotated_at"`
-	// LastConnection is in the Description only.
-	LastConnection string `json:"last_connection,omitempty"`
+	Version      string      `json:"version,omitempty"` // in the Description: what it describes
 }
 
 type federation struct {
@@ -50,17 +43,23 @@ func encodeApp(a connector.App) string {
 	return encode(stored)
 }
 
-func encodeAppDescription(a connector.App) string {
+// describeApp returns a Description for a version. What does not fit is left to the value.
+func describeApp(a connector.App, version string) string {
 	described := newApp(a)
-	described.LastConnection = a.LastConnection
-	return encode(described)
+	described.Version = version
+	if d := encode(described); len(d) <= maxDescription {
+		return d
+	}
+	return encode(struct {
+		ClientID string `json:"client_id"`
+	}{a.ClientID})
 }
 
 // newApp leaves out what must not be seen.
 func newApp(a connector.App) app {
 	stored := app{
-		ClientID: a.ClientID, Credential: a.Credential.Kind(), ExpiresAt: a.Credential.ExpiresAt().UTC(),
-		Scope: a.Scope, Cloud: a.Cloud, ChangedAt: a.ChangedAt.UTC(), RotatedAt: a.RotatedAt.UTC(),
+		ClientID: a.ClientID, Credential: a.Credential.Kind(), ExpiresAt: utc(a.Credential.ExpiresAt()),
+		Scope: a.Scope, Cloud: a.Cloud, ChangedAt: utc(a.ChangedAt), RotatedAt: utc(a.RotatedAt),
 	}
 	if c := a.Credential.Certificate; c != nil {
 		stored.Thumbprint = c.Thumbprint
@@ -71,10 +70,7 @@ func newApp(a connector.App) app {
 	return stored
 }
 
-func decodeApp(name, value string) (connector.App, error) {
-	if value == tombstone {
-		return connector.App{}, connector.ErrNotFound
-	}
+func decodeApp(name, value string, now time.Time) (connector.App, error) {
 	var stored app
 	if json.Unmarshal([]byte(value), &stored) != nil || stored.ClientID == "" {
 		return connector.App{}, connector.ErrUnreadable
@@ -82,7 +78,7 @@ func decodeApp(name, value string) (connector.App, error) {
 	a := stored.app(name)
 	a.Credential.ClientSecret = entra.NewSecret(stored.ClientSecret)
 	if a.Credential.Certificate != nil {
-		certificate, err := entra.ParseCertificate(entra.NewSecret(stored.Certificate))
+		certificate, err := entra.ParseCertificate(entra.NewSecret(stored.Certificate), now)
 		if err != nil {
 			return connector.App{}, connector.ErrUnreadable
 		}
@@ -91,17 +87,19 @@ func decodeApp(name, value string) (connector.App, error) {
 	return a, nil
 }
 
-// decodeAppDescription reads a Description that a person may have edited. What it cannot read stays
-// empty.
-func decodeAppDescription(name, description string) connector.App {
+// decodeAppDescription returns an app without its credential, if the Description is that of the current
+// version.
+func decodeAppDescription(name string, sec secret) (connector.App, bool) {
 	var stored app
-	_ = json.Unmarshal([]byte(description), &stored)
-	return stored.app(name)
+	if !sec.describesCurrent() || json.Unmarshal([]byte(sec.description), &stored) != nil {
+		return connector.App{}, false
+	}
+	return stored.app(name), true
 }
 
 func (stored app) app(name string) connector.App {
 	a := connector.App{
-		Name: name, Scope: stored.Scope, ChangedAt: stored.ChangedAt, RotatedAt: stored.RotatedAt, LastConnection: stored.LastConnection,
+		Name: name, Scope: stored.Scope, ChangedAt: stored.ChangedAt, RotatedAt: stored.RotatedAt,
 		Registration: entra.Registration{ClientID: stored.ClientID, Cloud: stored.Cloud},
 	}
 	switch stored.Credential {
@@ -117,10 +115,12 @@ func (stored app) app(name string) connector.App {
 	return a
 }
 
-// connection is the JSON of a connection's Description, which AWS limits to 2,048 characters. Status
-// comes first for whoever reads it in the console.
+// connection is the JSON of a connection's Description, which AWS limits to 2,048 characters. It says
+// how the connection is, and holds for one version of its secret. Whose the connection is, its tags say;
+// tenant and scope stand here for whoever reads it in the console.
 type connection struct {
 	Status      connector.Status `json:"status"`
+	Version     string           `json:"version"`
 	ExpiresAt   time.Time        `json:"expires_at"`
 	RefreshedAt time.Time        `json:"refreshed_at"`
 	AppAsOf     time.Time        `json:"app_as_of"` // AppRotatedAt
@@ -151,17 +151,18 @@ type failure struct {
 // maxDescription is AWS's limit, in characters.
 const maxDescription = 2048
 
-func encodeConnection(c connector.Connection) string {
+func describeConnection(c connector.Connection, version string) string {
 	d := connection{
-		Status: c.Status(), ExpiresAt: c.ExpiresAt.UTC(), RefreshedAt: c.RefreshedAt.UTC(), AppAsOf: c.AppRotatedAt.UTC(), Lifetime: int64(c.Lifetime / time.Second),
-		TokenType: c.TokenType, TenantID: c.TenantID, Cloud: c.Cloud, Scope: c.Scope, Warnings: c.Warnings, WholeAt: c.WholeAt.UTC(),
+		Status: c.Status(), Version: version, ExpiresAt: utc(c.ExpiresAt), RefreshedAt: utc(c.RefreshedAt), AppAsOf: utc(c.AppRotatedAt),
+		Lifetime: int64(c.Lifetime / time.Second), TokenType: c.TokenType, TenantID: c.TenantID, Cloud: c.Cloud, Scope: c.Scope,
+		Warnings: c.Warnings, WholeAt: utc(c.WholeAt),
 	}
 	f := c.Failure
 	if f == nil {
 		return encode(d)
 	}
 	d.Failure = &failure{
-		Code: f.Code, At: f.At.UTC(), AppAsOf: f.AppChangedAt.UTC(), Refusals: f.Refusals, RefusedSince: f.RefusedSince.UTC(), NextAttempt: f.NextAttempt.UTC(),
+		Code: f.Code, At: utc(f.At), AppAsOf: utc(f.AppChangedAt), Refusals: f.Refusals, RefusedSince: utc(f.RefusedSince), NextAttempt: utc(f.NextAttempt),
 		TraceID: f.TraceID, CorrelationID: f.CorrelationID, ConsentURL: f.ConsentURL,
 	}
 	short := encode(d)
@@ -175,16 +176,32 @@ func encodeConnection(c connector.Connection) string {
 	return short
 }
 
-// decodeConnection leaves everything empty where the Description is not one that encodeConnection
-// wrote, and says so as a failure.
-func decodeConnection(ref connector.ConnectionRef, name, arn, description *string, versions map[string][]string) connector.Connection {
-	c := connector.Connection{ConnectionRef: ref, Version: current(versions), SecretName: aws.ToString(name), SecretARN: aws.ToString(arn)}
-	var d connection
-	if json.Unmarshal([]byte(aws.ToString(description)), &d) != nil || d.TenantID == "" {
-		c.Failure = &connector.Failure{Status: connector.StatusRefused, Code: connector.CodeUnreadable, Advice: connector.Explain(connector.CodeUnreadable)}
+// decodeConnection returns a connection as its secret's tags and Description have it. What the
+// Description says of another version than the current one was overtaken, and counts as unknown.
+func decodeConnection(ref connector.ConnectionRef, sec secret) connector.Connection {
+	c := connector.Connection{ConnectionRef: ref, Version: sec.version, SecretName: sec.name, SecretARN: sec.arn}
+	if st := sec.stateOf(connectionTags(ref)); st != live {
+		c.Failure = sec.unreadable(st)
+		if st == deleting && sec.busy() {
+			c.Failure.Status = connector.StatusRetrying
+		}
 		return c
 	}
-	c.TenantID, c.Cloud, c.Scope, c.TokenType = d.TenantID, d.Cloud, d.Scope, d.TokenType
+	tenant, err := entra.ParseTenant(sec.tags[tagTenant])
+	scope := parseScopeTag(sec.tags[tagScope])
+	if err != nil || scope == "" { // somebody has edited the tags
+		c.Failure = sec.unreadable(untagged)
+		return c
+	}
+	c.TenantID, c.Scope = tenant, scope
+	var d connection
+	if !sec.describesCurrent() || json.Unmarshal([]byte(sec.description), &d) != nil || !d.plausible() {
+		c.Failure = &connector.Failure{
+			Status: connector.StatusRetrying, Code: connector.CodeUnknown, Advice: connector.Explain(connector.CodeUnknown),
+		}
+		return c
+	}
+	c.Cloud, c.TokenType = d.Cloud, d.TokenType
 	c.ExpiresAt, c.RefreshedAt, c.AppRotatedAt, c.Lifetime = d.ExpiresAt, d.RefreshedAt, d.AppAsOf, time.Duration(d.Lifetime)*time.Second
 	c.Warnings, c.WholeAt = d.Warnings, d.WholeAt
 	if f := d.Failure; f != nil {
@@ -199,7 +216,64 @@ func decodeConnection(ref connector.ConnectionRef, name, arn, description *strin
 	return c
 }
 
+// plausible reports whether the connector can have written this. A person may have edited it.
+func (d connection) plausible() bool {
+	if d.ExpiresAt.IsZero() && d.Lifetime == 0 && d.Failure != nil {
+		return true // a failure, of a token about which nothing is known
+	}
+	ends := d.RefreshedAt.Add(time.Duration(d.Lifetime) * time.Second).Truncate(time.Second)
+	return d.Lifetime > 0 && d.ExpiresAt.Equal(ends) && (d.Failure == nil) == (d.Status == connector.StatusOK) &&
+		(d.Failure == nil || d.Status == connector.StatusRetrying || d.Status == connector.StatusRefused)
+}
+
+// tagCharacters may stand in a tag's value, besides letters and digits. The equals sign could too, but
+// begins an escape here.
+const tagCharacters = "_.:/+-@ "
+
+const defaultScope = "/.default"
+
+// scopeTag holds a scope's resource in the characters that a tag may have.
+func scopeTag(scope string) string {
+	var b strings.Builder
+	for _, r := range []byte(strings.TrimSuffix(scope, defaultScope)) {
+		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.IndexByte(tagCharacters, r) >= 0 {
+			b.WriteByte(r)
+		} else {
+			fmt.Fprintf(&b, "=%02X", r)
+		}
+	}
+	return b.String()
+}
+
+// parseScopeTag returns an empty scope for a tag that scopeTag did not write.
+func parseScopeTag(tag string) string {
+	parts := strings.Split(tag, "=")
+	for i, part := range parts[1:] {
+		if len(part) < 2 {
+			return ""
+		}
+		r, err := strconv.ParseUint(part[:2], 16, 8)
+		if err != nil {
+			return ""
+		}
+		parts[i+1] = string([]byte{byte(r)}) + part[2:]
+	}
+	scope := strings.Join(parts, "") + defaultScope
+	if entra.CheckScope(scope) != nil {
+		return ""
+	}
+	return scope
+}
+
 func encodeToken(t entra.Token) string { return encode(t.Values()) }
+
+// utc returns a time as JSON can write it.
+func utc(t time.Time) time.Time {
+	if t = t.UTC(); t.Year() < 1 || t.Year() > 9999 {
+		return time.Time{}
+	}
+	return t
+}
 
 // encode writes JSON without the escapes that make it safe in HTML. They would triple the length of a
 // scope.
@@ -208,7 +282,7 @@ func encode(v any) string {
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
 	if err := e.Encode(v); err != nil {
-		panic(err) // strings, numbers and times only
+		panic(err) // strings, numbers and times of the years 1 to 9999 only
 	}
 	return strings.TrimSuffix(b.String(), "\n")
 }

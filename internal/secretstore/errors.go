@@ -12,14 +12,13 @@ import (
 
 var errCursor = &connector.InvalidError{Fields: []connector.FieldError{{Field: "cursor", Detail: "is not one that this API returned as next"}}}
 
-// storeError maps the SDK's errors to the ones that [connector.Store] promises.
-func storeError(ctx context.Context, op string, err error) error {
+// storeError maps the error of a call about a secret to one that [connector.Store] promises.
+func storeError(ctx context.Context, op, secret string, err error) error {
 	if err == nil {
 		return nil
 	}
 	var (
 		missing *types.ResourceNotFoundException
-		pending *types.InvalidRequestException
 		cursor  *types.InvalidNextTokenException
 	)
 	switch {
@@ -27,12 +26,15 @@ func storeError(ctx context.Context, op string, err error) error {
 		return ctx.Err()
 	case errors.Is(err, errNoTurn):
 		return context.DeadlineExceeded
-	case errors.As(err, &missing), errors.As(err, &pending):
-		// InvalidRequestException: the secret is scheduled for deletion.
+	case errors.Is(err, errSpent):
+		return &connector.StoreError{Op: op, Secret: secret, Code: connector.CodeTooManyCalls, Temporary: true}
+	case errors.As(err, &missing):
 		return connector.ErrNotFound
 	case errors.As(err, &cursor):
 		return errCursor
 	}
 	code := awserr.Code(err)
-	return &connector.StoreError{Op: op, Code: code, Temporary: awserr.Temporary(err), Timeout: code == awserr.Timeout}
+	return &connector.StoreError{
+		Op: op, Secret: secret, Code: code, Temporary: awserr.Temporary(err), Timeout: code == awserr.Timeout, Unanswered: awserr.Unanswered(err),
+	}
 }

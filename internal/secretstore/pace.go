@@ -3,6 +3,7 @@ package secretstore
 import (
 	"context"
 	"errors"
+	"io"
 	"sync"
 	"time"
 
@@ -11,6 +12,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager/types"
 	"golang.org/x/time/rate"
+
+	"entra-connector/internal/connector"
 )
 
 // What AWS allows per second, account and Region (Secrets Manager User Guide,
@@ -19,6 +22,7 @@ import (
 const (
 	writesQuota = 50
 	listsQuota  = 100
+	readsQuota  = 10000
 )
 
 // pace is the [aws.RetryerV2] of calls that share one of AWS's quotas. It keeps
@@ -54,12 +58,24 @@ func (p *pace) of(o *secretsmanager.Options) { o.Retryer = p }
 // errNoTurn is that the deadline comes before an attempt's turn.
 var errNoTurn = errors.New("no turn before the deadline")
 
+// errSpent is that a request, or a connection of a sweep, has made all the calls that it may.
+var errSpent = errors.New("too many calls")
+
 // GetAttemptToken waits for the attempt's turn.
 func (p *pace) GetAttemptToken(ctx context.Context) (func(error) error, error) {
+	if !connector.SpendCall(ctx) {
+		return nil, errSpent
+	}
 	if err := p.limiter.Wait(ctx); err != nil {
 		return nil, errNoTurn
 	}
 	return p.learn, nil
+}
+
+// IsErrorRetryable also takes an answer that broke off for one that may come whole. The SDK does not
+// (aws-sdk-go-v2 #3494). Every call here may be repeated.
+func (p *pace) IsErrorRetryable(err error) bool {
+	return errors.Is(err, io.ErrUnexpectedEOF) || p.RetryerV2.IsErrorRetryable(err)
 }
 
 // throttles are the errors that mean too many requests. The SDK counts

@@ -11,7 +11,9 @@ import (
 	"net/http"
 	"os"
 	"regexp"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-lambda-go/lambdacontext"
@@ -108,6 +110,10 @@ func read(lookup func(string) (string, bool)) (variables, error) {
 		v.store.Prefix = s
 		if !prefixPattern.MatchString(s) || len(s) > 200 {
 			return errors.New("must be at most 200 of A-Z, a-z, 0-9 and _+=.@-, in parts separated by /")
+		}
+		// Below another stack's prefix, such a part would make one stack's secrets look like the other's.
+		if parts := strings.Split(s, "/"); slices.Contains(parts, "apps") || slices.Contains(parts, "connections") {
+			return errors.New("must have no part that is apps or connections")
 		}
 		return nil
 	})

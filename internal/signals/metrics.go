@@ -48,6 +48,7 @@ func (m Metrics) Sweep(ctx context.Context, report connector.SweepReport, took t
 		{"NewRefusals", count, health.NewlyRefused},
 		{"Recovered", count, health.Recovered},
 		{"ExpiringCredentials", count, len(report.Expiring)},
+		{"StaleEntries", count, report.Stale},
 		{"SweepDuration", milliseconds, took.Milliseconds()},
 	}
 	if !report.Incomplete {

@@ -26,9 +26,11 @@ type row struct {
 type trait int
 
 const (
-	consent    trait = 1 << iota // an administrator of the tenant has not consented
-	otherCloud                   // the tenant may live in another cloud
-	federated                    // no federated credential matches the assertion
+	consent     trait = 1 << iota // an administrator of the tenant has not consented
+	otherCloud                    // the tenant may live in another cloud
+	federated                     // no federated credential matches the assertion
+	wrongSecret                   // the client secret may be something else, such as its ID
+	general                       // of several codes, another one says more
 )
 
 func (r row) has(t trait) bool { return r.trait&t != 0 }
@@ -40,12 +42,18 @@ func (r row) has(t trait) bool { return r.trait&t != 0 }
 // Microsoft's libraries and issue trackers.
 var aadsts = []row{
 	// Credentials
-	{[]int{7000215, 70002}, Unsettled, 0, Advice{
+	{[]int{7000215}, Unsettled, wrongSecret, Advice{
 		Title:         "The client secret is wrong",
 		Action:        "Use the secret's Value (not its Secret ID) from App registrations > Certificates & secrets, or create a new one there.",
 		NewCredential: true,
 	}},
-	{[]int{7000222}, Refused, 0, Advice{
+	{[]int{70002}, Unsettled, wrongSecret | general, Advice{
+		Title:         "Entra does not accept the app's credential",
+		Action:        "Check the client ID and its credential under App registrations > Certificates & secrets.",
+		NewCredential: true,
+	}},
+	// Where a replica does not know a new secret yet, it says that the older ones have expired.
+	{[]int{7000222}, Unsettled, 0, Advice{
 		Title:         "The client secret has expired",
 		Action:        "Create a new client secret under App registrations > Certificates & secrets.",
 		NewCredential: true,
@@ -74,6 +82,25 @@ var aadsts = []row{
 	{[]int{70021, 700211, 700212, 700213, 7002131}, Unsettled, federated, Advice{
 		Title:  "No federated credential of the app matches the assertion",
 		Action: "Under App registrations > Certificates & secrets > Federated credentials, make issuer, subject and audience match exactly.",
+	}},
+	{[]int{50166, 90061, 501661, 7002381}, Unavailable, 0, Advice{
+		Title:  "Entra cannot fetch the keys of whoever issues the app's assertions",
+		Action: "Nothing, if it passes; if it lasts, check that the issuer's OpenID configuration can be reached from the internet.",
+	}},
+	{[]int{1000502}, Refused, 0, Advice{
+		Title:         "The app's certificate has expired, or is not valid yet",
+		Action:        "Upload a certificate that is valid now under App registrations > Certificates & secrets > Certificates.",
+		NewCredential: true,
+	}},
+	{[]int{7000214}, Refused, 0, Advice{
+		Title:         "The app's certificate has been revoked",
+		Action:        "Upload a new certificate under App registrations > Certificates & secrets > Certificates.",
+		NewCredential: true,
+	}},
+	{[]int{7000213}, Refused, 0, Advice{
+		Title:         "Entra does not accept the chain of the app's certificate",
+		Action:        "Check the certificate's issuer, or upload another certificate under App registrations > Certificates & secrets > Certificates.",
+		NewCredential: true,
 	}},
 	{[]int{700229}, Refused, 0, Advice{
 		Title:  "Entra accepts only app-only tokens as this federated credential",
@@ -149,7 +176,7 @@ var aadsts = []row{
 	}},
 
 	// Policy
-	{[]int{53003}, Refused, 0, Advice{
+	{[]int{53003, 53000, 53001, 53002, 53004, 530031, 530034, 530084}, Refused, 0, Advice{
 		Title:  "A Conditional Access policy blocks the app",
 		Action: "Have an administrator of the tenant allow this app or its network addresses under Protection > Conditional Access.",
 	}},
@@ -160,7 +187,7 @@ var aadsts = []row{
 
 	// Passing. These can arrive with status 400.
 	{[]int{50196, 90055}, Throttled, 0, throttled},
-	{[]int{90033, 90006, 90012, 90024, 50033, 90090, 90091, 40010, 50087}, Unavailable, 0, unavailable},
+	{[]int{90085, 90033, 90006, 90012, 90024, 50033, 90090, 90091, 40010, 50087}, Unavailable, 0, unavailable},
 	{[]int{90036, 90092, 50000}, Refused, 0, Advice{
 		Title:  "Entra could not issue a token",
 		Action: "If it lasts, open a Microsoft support request with the trace ID.",
@@ -196,7 +223,9 @@ var failures = map[string]Advice{
 		Action: "Use one resource followed by /.default, as the resource's documentation names it."},
 	"invalid_resource": {Title: "Entra does not accept the resource that the scope names",
 		Action: "Check the scope and the cloud, and that the tenant has the product."},
-	"invalid_tenant": {Title: "There is no such tenant in this cloud", Action: "Check the tenant ID and the cloud."},
+	"temporarily_unavailable": unavailable,
+	"server_error":            unavailable,
+	"invalid_tenant":          {Title: "There is no such tenant in this cloud", Action: "Check the tenant ID and the cloud."},
 }
 
 const codePrefix = "AADSTS"
@@ -216,18 +245,23 @@ func rowOf(code string) row { return byCode()[code] }
 
 // Explain returns the advice for a code: an AADSTS code, an OAuth error, or one of the Code constants.
 // It has some for any code.
-func Explain(code string) Advice {
+func Explain(code string) Advice { return explain(code, "") }
+
+// explain returns the advice for a code that came with an OAuth error. That stands in for a code which
+// is not in the table.
+func explain(code, oauthError string) Advice {
 	if r, ok := byCode()[code]; ok {
 		return r.Advice
 	}
 	if a, ok := failures[code]; ok {
 		return a
 	}
-	if number, ok := strings.CutPrefix(code, codePrefix); ok {
-		return Advice{
-			Title:  "Entra refused the request",
-			Action: "Look up error " + number + " in Microsoft's list of Entra authentication error codes.",
-		}
+	a, ok := failures[oauthError]
+	if !ok {
+		a = Advice{Title: "Entra refused the request", Action: "Check the app, the tenant and the scope."}
 	}
-	return Advice{Title: "Entra refused the request", Action: "Check the app, the tenant and the scope."}
+	if number, ok := strings.CutPrefix(code, codePrefix); ok {
+		a.Title += " (error " + number + ")"
+	}
+	return a
 }

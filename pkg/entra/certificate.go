@@ -1,13 +1,16 @@
 package entra
 
 import (
+	"bytes"
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
+	"encoding/asn1"
 	"encoding/base64"
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"math/big"
 	"strings"
 	"time"
 
@@ -16,7 +19,7 @@ import (
 
 // Certificate is a certificate with its private key.
 type Certificate struct {
-	PEM        Secret // key and chain, as they were given
+	PEM        Secret // key and certificates, as they were given
 	NotAfter   time.Time
 	Thumbprint string // base64url of the SHA-256 of the certificate
 
@@ -26,30 +29,40 @@ type Certificate struct {
 
 const minKeyBits = 2048
 
-// ParseCertificate reads a PEM file with one private key, its certificate and, optionally, the rest of
-// the chain. Its error says what is wrong with the file, and shows nothing of it. A certificate that
-// has expired is no error here, since one that was stored in time must still be read: see
-// [Certificate.CheckTime].
-func ParseCertificate(file Secret) (*Certificate, error) {
+var (
+	errNoPEM     = errors.New("is not PEM")
+	errBrokenPEM = errors.New(`has lost its line breaks, or its lines are indented; send the file as it is, with one \n for each line break in JSON`)
+	errRSA       = fmt.Errorf("needs an RSA key of at least %d bits", minKeyBits)
+)
+
+// ParseCertificate reads a PEM file with one private key and its certificate, in any order. Of several
+// certificates of the key it takes the one that is in its time for longest. Others, such as those of the
+// chain, it ignores, and so does Entra. Its error says what is wrong with the file, and shows nothing of
+// it. A certificate that has expired is no error, since one that was stored in time must still be read:
+// see [Certificate.CheckTime].
+func ParseCertificate(file Secret, now time.Time) (*Certificate, error) {
 	var key *rsa.PrivateKey
-	var chain []*x509.Certificate
-	for rest := []byte(file.Reveal()); ; {
+	var found []x509Certificate
+	unreadable := false
+	blocks := 0
+	rest := bytes.TrimPrefix([]byte(file.Reveal()), []byte("\ufeff"))
+	for {
 		var block *pem.Block
 		if block, rest = pem.Decode(rest); block == nil {
-			if len(strings.TrimSpace(string(rest))) > 0 {
-				return nil, errors.New("holds something that is not PEM")
-			}
 			break
 		}
+		blocks++
 		switch {
 		case block.Type == "ENCRYPTED PRIVATE KEY", block.Headers["DEK-Info"] != "":
 			return nil, errors.New("has an encrypted private key; decrypt it first, since nobody is there to enter a passphrase")
 		case block.Type == "CERTIFICATE":
-			certificate, err := x509.ParseCertificate(block.Bytes)
-			if err != nil {
-				return nil, errors.New("holds a certificate that cannot be read")
+			certificate, err := parseX509(block.Bytes)
+			if err == nil {
+				found = append(found, certificate)
 			}
-			chain = append(chain, certificate)
+			unreadable = unreadable || err != nil
+		case block.Type == "EC PARAMETERS":
+			return nil, errRSA
 		case strings.HasSuffix(block.Type, "PRIVATE KEY"):
 			if key != nil {
 				return nil, errors.New("holds more than one private key")
@@ -63,18 +76,69 @@ func ParseCertificate(file Secret) (*Certificate, error) {
 		}
 	}
 	switch {
+	case bytes.Contains(rest, []byte("-----BEGIN")):
+		return nil, errBrokenPEM
+	case blocks == 0:
+		return nil, errNoPEM
 	case key == nil:
 		return nil, errors.New("has no private key")
-	case len(chain) == 0:
-		return nil, errors.New("has no certificate")
-	case !key.PublicKey.Equal(chain[0].PublicKey):
-		return nil, errors.New("has a private key that does not belong to its first certificate")
 	}
-	thumbprint := sha256.Sum256(chain[0].Raw)
+	var best *x509Certificate
+	for _, c := range found {
+		if key.PublicKey.Equal(c.public) && (best == nil || c.betterThan(*best, now)) {
+			best = &c
+		}
+	}
+	switch {
+	case best == nil && unreadable:
+		return nil, errors.New("holds a certificate that cannot be read")
+	case best == nil && len(found) == 0:
+		return nil, errors.New("has no certificate")
+	case best == nil:
+		return nil, errors.New("has a private key that does not belong to its certificate")
+	}
+	thumbprint := sha256.Sum256(best.raw)
 	return &Certificate{
-		PEM: file, NotAfter: chain[0].NotAfter, Thumbprint: base64.RawURLEncoding.EncodeToString(thumbprint[:]),
-		notBefore: chain[0].NotBefore, key: key,
+		PEM: file, NotAfter: best.notAfter, Thumbprint: base64.RawURLEncoding.EncodeToString(thumbprint[:]),
+		notBefore: best.notBefore, key: key,
 	}, nil
+}
+
+// x509Certificate is as much of a certificate as a client assertion needs.
+type x509Certificate struct {
+	raw                 []byte
+	public              any
+	notBefore, notAfter time.Time
+}
+
+func (c x509Certificate) betterThan(other x509Certificate, now time.Time) bool {
+	if begun, otherBegun := !now.Before(c.notBefore), !now.Before(other.notBefore); begun != otherBegun {
+		return begun
+	}
+	return c.notAfter.After(other.notAfter)
+}
+
+// parseX509 reads no more than it needs. Go refuses certificates that Entra takes, such as one with a
+// negative serial number, which RFC 5280 wants gracefully handled.
+func parseX509(der []byte) (x509Certificate, error) {
+	var c struct {
+		TBS struct {
+			Version      int `asn1:"optional,explicit,default:0,tag:0"`
+			SerialNumber *big.Int
+			Signature    asn1.RawValue
+			Issuer       asn1.RawValue
+			Validity     struct{ NotBefore, NotAfter time.Time }
+			Subject      asn1.RawValue
+			PublicKey    asn1.RawValue
+		}
+		Algorithm asn1.RawValue
+		Signature asn1.BitString
+	}
+	if _, err := asn1.Unmarshal(der, &c); err != nil {
+		return x509Certificate{}, err
+	}
+	public, err := x509.ParsePKIXPublicKey(c.TBS.PublicKey.FullBytes)
+	return x509Certificate{der, public, c.TBS.Validity.NotBefore, c.TBS.Validity.NotAfter}, err
 }
 
 // CheckTime reports a certificate that has expired or is not valid yet.
@@ -88,22 +152,36 @@ func (c *Certificate) CheckTime(now time.Time) error {
 	return nil
 }
 
+var oidRSAPSS = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 10}
+
+// parseKey goes by what the block holds. Its label is often wrong.
 func parseKey(block *pem.Block) (*rsa.PrivateKey, error) {
 	var parsed any
-	var err error
-	if block.Type == "RSA PRIVATE KEY" {
-		parsed, err = x509.ParsePKCS1PrivateKey(block.Bytes)
-	} else {
-		parsed, err = x509.ParsePKCS8PrivateKey(block.Bytes)
+	parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	if err != nil {
+		if pkcs1, pkcs1Err := x509.ParsePKCS1PrivateKey(block.Bytes); pkcs1Err == nil {
+			parsed, err = pkcs1, nil
+		}
+	}
+	var pkcs8 struct {
+		Version   int
+		Algorithm struct {
+			Algorithm  asn1.ObjectIdentifier
+			Parameters asn1.RawValue `asn1:"optional"`
+		}
+		Key []byte
 	}
 	key, isRSA := parsed.(*rsa.PrivateKey)
 	switch {
-	case block.Type == "EC PRIVATE KEY", err == nil && !isRSA, isRSA && err == nil && key.N.BitLen() < minKeyBits:
-		return nil, errors.New("needs an RSA key of at least 2048 bits")
-	case err != nil:
-		return nil, errors.New("has a private key that cannot be read")
+	case block.Type == "EC PRIVATE KEY", err == nil && (!isRSA || key.N.BitLen() < minKeyBits):
+		return nil, errRSA
+	case err == nil:
+		return key, nil
 	}
-	return key, nil
+	if _, asn1Err := asn1.Unmarshal(block.Bytes, &pkcs8); asn1Err == nil && pkcs8.Algorithm.Algorithm.Equal(oidRSAPSS) {
+		return nil, errors.New("has a key that is marked for RSASSA-PSS alone; issue it as an ordinary RSA key")
+	}
+	return nil, errors.New("has a private key that cannot be read")
 }
 
 // assertion signs a client assertion (RFC 7523) in the form that Entra documents: PS256, the

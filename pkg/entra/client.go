@@ -23,6 +23,10 @@ const (
 	// RequestTimeout is how long one request to Entra may take.
 	RequestTimeout = 10 * time.Second
 
+	// pingAfter is how long a connection may be silent, and then how long the answer to a ping may take.
+	// Both together are shorter than RequestTimeout.
+	pingAfter = 4 * time.Second
+
 	maxResponse    = 1 << 20 // bytes; the limit of x/oauth2
 	maxAccessToken = 60 << 10
 )
@@ -59,6 +63,8 @@ func NewClient(cfg ClientConfig) *Client {
 	if transport == nil {
 		t := http.DefaultTransport.(*http.Transport).Clone()
 		t.MaxIdleConnsPerHost = t.MaxIdleConns
+		// A connection that has died quietly is found out by a ping. Every request on it would fail.
+		t.HTTP2 = &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingAfter}
 		transport = t
 	}
 	c.http = &http.Client{
@@ -140,7 +146,8 @@ func (c *Client) Token(ctx context.Context, app Registration, scope, tenantID st
 		ExpiresIn:   seconds(answer.Extra("expires_in"), 0),
 		RequestedAt: sent,
 	}
-	if !strings.EqualFold(answer.TokenType, token.Type) || token.ExpiresIn == 0 || len(answer.AccessToken) > maxAccessToken {
+	odd := strings.ContainsFunc(answer.AccessToken, func(r rune) bool { return r <= ' ' || r > '~' })
+	if !strings.EqualFold(answer.TokenType, token.Type) || token.ExpiresIn == 0 || len(answer.AccessToken) > maxAccessToken || odd {
 		return Token{}, newError(Malformed, CodeMalformed)
 	}
 	token.ExtExpiresIn = seconds(answer.Extra("ext_expires_in"), token.ExpiresIn)
@@ -170,6 +177,10 @@ func (c *Client) assertion(ctx context.Context, app Registration, tokenURL strin
 // refine adds to a refusal what only the request tells.
 func (c *Client) refine(e *Error, app Registration, tenantID string) {
 	r := rowOf(e.Code)
+	if r.has(wrongSecret) && guidPattern().MatchString(app.Credential.ClientSecret.Reveal()) {
+		e.Class = Refused // a new secret that is not known yet does not look like this
+		e.Title, e.Action = "The client secret is wrong: it looks like the secret's ID", "Use the secret's Value, which is shown once, when it is created under App registrations > Certificates & secrets."
+	}
 	if r.has(consent) {
 		e.ConsentURL = c.ConsentURL(app, tenantID)
 	}

@@ -79,6 +79,7 @@ func TestTokenResponseForms(t *testing.T) {
 		{"web page", entratest.HTML(200), "", ""},
 		{"truncated", entratest.Truncated(), "", ""},
 		{"over 1 MiB", entratest.HugeBody(), "", ""},
+		{"a token with a line break", entratest.Raw(200, "application/json", `{"token_type":"Bearer","expires_in":3599,"access_token":"a\nb"}`), "", ""},
 		{"a token that no secret holds", entratest.Raw(200, "application/json", `{"token_type":"Bearer","expires_in":3599,"access_token":"`+strings.Repeat("t", 64<<10)+`"}`), "", ""},
 	}
 	w := newWorld(t)
@@ -130,9 +131,9 @@ func TestFailures(t *testing.T) {
 		{"unavailable in OAuth's words", entratest.Raw(400, "application/json", `{"error":"temporarily_unavailable"}`), entra.Unavailable, "temporarily_unavailable", 0},
 		{"passing code on 400", entratest.Refused(90033), entra.Unavailable, "AADSTS90033", 0},
 		{"connection closed", entratest.Drop(), entra.Unavailable, "unavailable", 0},
-		{"refused", entratest.Refused(7000222), entra.Refused, "AADSTS7000222", 0},
-		{"refused under status 200", entratest.OKWithError(7000222), entra.Refused, "AADSTS7000222", 0},
-		{"refused without codes", entratest.Raw(401, "application/json", `{"error":"invalid_client","error_description":"AADSTS7000222: expired"}`), entra.Refused, "AADSTS7000222", 0},
+		{"refused", entratest.Refused(7000112), entra.Refused, "AADSTS7000112", 0},
+		{"refused under status 200", entratest.OKWithError(7000112), entra.Refused, "AADSTS7000112", 0},
+		{"refused without codes", entratest.Raw(401, "application/json", `{"error":"invalid_client","error_description":"AADSTS7000112: disabled"}`), entra.Refused, "AADSTS7000112", 0},
 		{"refused with a code that is none", entratest.Raw(401, "application/json", `{"error":"invalid_client","error_description":"AADSTS`+strings.Repeat("1", 5000)+`: x"}`), entra.Refused, "invalid_client", 0},
 		{"refused with a code beyond all numbers", entratest.Raw(401, "application/json", `{"error":"invalid_client","error_codes":[1e999]}`), entra.Refused, "invalid_client", 0},
 		{"refused with a code that is a fraction", entratest.Raw(401, "application/json", `{"error":"invalid_client","error_codes":[7000222.5],"error_description":"AADSTS7000215: x"}`), entra.Unsettled, "AADSTS7000215", 0},

@@ -10,6 +10,7 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/pem"
 	"math/big"
 	"strings"
@@ -82,6 +83,16 @@ func TestCertificateRules(t *testing.T) {
 		t.Fatal(err)
 	}
 	pkcs1 := &pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(rsaKey())}
+	// What Go neither parses nor makes: a serial number of -1, and a key for RSASSA-PSS alone.
+	negative := &pem.Block{Type: "CERTIFICATE", Bytes: bytes.Replace(good.Raw, []byte{2, 1, 1}, []byte{2, 1, 0xff}, 1)}
+	pss, err := asn1.Marshal(struct {
+		Version   int
+		Algorithm struct{ Algorithm asn1.ObjectIdentifier }
+		Key       []byte
+	}{0, struct{ Algorithm asn1.ObjectIdentifier }{asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 10}}, pkcs1.Bytes})
+	if err != nil {
+		t.Fatal(err)
+	}
 	tests := []struct {
 		name, file, says string // says is empty where the file is good
 	}{
@@ -91,12 +102,24 @@ func TestCertificateRules(t *testing.T) {
 		{"with its chain", pemOf(t, rsaKey(), good, other), ""},
 		{"without the last line break", strings.TrimSpace(pemOf(t, rsaKey(), good)), ""},
 		{"no PEM", "MIIC…", "not PEM"},
-		{"text after it", pemOf(t, rsaKey(), good, "trailing"), "not PEM"},
+		{"text around it", "# ours\n" + pemOf(t, rsaKey(), good, "# renewed\n"), ""},
+		{"behind a byte order mark", "\ufeff" + pemOf(t, rsaKey(), good), ""},
+		{"line breaks lost", strings.ReplaceAll(pemOf(t, rsaKey(), good), "\n", " "), "line breaks"},
+		{"line breaks as two characters", strings.ReplaceAll(pemOf(t, rsaKey(), good), "\n", `\n`), "line breaks"},
+		{"one block lost its line breaks", pemOf(t, rsaKey()) + strings.ReplaceAll(pemOf(t, good), "\n", " "), "line breaks"},
+		{"PKCS #1 under the other label", pemOf(t, &pem.Block{Type: "PRIVATE KEY", Bytes: pkcs1.Bytes}, good), ""},
 		{"no key", pemOf(t, good), "no private key"},
 		{"no certificate", pemOf(t, rsaKey()), "no certificate"},
 		{"two keys", pemOf(t, rsaKey(), otherKey(), good), "more than one"},
 		{"other key", pemOf(t, otherKey(), good), "does not belong"},
-		{"chain the wrong way round", pemOf(t, rsaKey(), other, good), "does not belong"},
+		{"chain first", pemOf(t, rsaKey(), other, good), ""},
+		{"renewed, the old one first", pemOf(t, rsaKey(), certificate(t, rsaKey(), start.AddDate(-1, 0, 0), start.Add(-time.Second)), good), ""},
+		{"renewed, the old one last", pemOf(t, rsaKey(), good, certificate(t, rsaKey(), start.AddDate(-1, 0, 0), start.AddDate(0, 0, 1))), ""},
+		{"renewed for later", pemOf(t, rsaKey(), certificate(t, rsaKey(), start.AddDate(0, 1, 0), start.AddDate(2, 0, 0)), good), ""},
+		{"a certificate beside it that nobody can read", pemOf(t, rsaKey(), &pem.Block{Type: "CERTIFICATE", Bytes: []byte("x")}, good), ""},
+		{"negative serial number", pemOf(t, rsaKey(), negative), ""},
+		{"elliptic curve, with its parameters", pemOf(t, &pem.Block{Type: "EC PARAMETERS", Bytes: []byte("x")}, ec, good), "RSA"},
+		{"RSASSA-PSS", pemOf(t, &pem.Block{Type: "PRIVATE KEY", Bytes: pss}, good), "RSASSA-PSS"},
 		{"1024 bits", pemOf(t, shortKey(), certificate(t, shortKey(), start, year)), "2048"},
 		{"elliptic curve", pemOf(t, ec, certificate(t, ec, start, year)), "RSA"},
 		{"encrypted, PKCS #8", pemOf(t, &pem.Block{Type: "ENCRYPTED PRIVATE KEY", Bytes: []byte("x")}, good), "encrypted"},
@@ -108,7 +131,7 @@ func TestCertificateRules(t *testing.T) {
 		{"not yet valid", pemOf(t, rsaKey(), certificate(t, rsaKey(), start.Add(time.Hour), year)), "not valid before 2026-11-23T02:00:00Z"},
 	}
 	for _, tt := range tests {
-		c, err := entra.ParseCertificate(entra.NewSecret(tt.file))
+		c, err := entra.ParseCertificate(entra.NewSecret(tt.file), start)
 		if err == nil {
 			err = c.CheckTime(start)
 		}
@@ -143,7 +166,7 @@ func TestCertificateGetsTokens(t *testing.T) {
 		{rsaKey(), leaf, ""}, // a jti is good once
 		{otherKey(), certificate(t, otherKey(), start, start.AddDate(1, 0, 0)), "AADSTS700027"},
 	} {
-		parsed, err := entra.ParseCertificate(entra.NewSecret(pemOf(t, tt.key, tt.leaf)))
+		parsed, err := entra.ParseCertificate(entra.NewSecret(pemOf(t, tt.key, tt.leaf)), start)
 		if err != nil {
 			t.Fatal(err)
 		}

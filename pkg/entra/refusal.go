@@ -2,6 +2,7 @@ package entra
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -61,12 +62,11 @@ func (c *Client) refusal(resp *http.Response, body []byte) error {
 	json.NewDecoder(bytes.NewReader(body)).Decode(&answer)
 
 	oauthError := safeWord(answer.Error)
-	code := oauthError
-	if len(answer.Codes) > 0 && digits().MatchString(answer.Codes[0].String()) {
-		code = codePrefix + answer.Codes[0].String()
-	} else if m := codeInText().FindStringSubmatch(answer.Description); m != nil {
+	code := mostSpecific(answer.Codes)
+	if m := codeInText().FindStringSubmatch(answer.Description); code == "" && m != nil {
 		code = codePrefix + m[1]
 	}
+	code = cmp.Or(code, oauthError)
 
 	class := rowOf(code).class
 	switch status := resp.StatusCode; {
@@ -83,7 +83,7 @@ func (c *Client) refusal(resp *http.Response, body []byte) error {
 	case oauthError == "":
 		class, code = Malformed, CodeMalformed
 	}
-	e := newError(class, code)
+	e := &Error{Class: class, Code: code, Advice: explain(code, oauthError)}
 	e.TraceID, e.CorrelationID = guidOrNone(answer.TraceID), guidOrNone(answer.CorrelationID)
 	if e.CorrelationID == "" && resp.Request != nil {
 		e.CorrelationID = resp.Request.Header.Get("client-request-id")
@@ -92,6 +92,30 @@ func (c *Client) refusal(resp *http.Response, body []byte) error {
 		e.RetryAfter = c.retryAfter(resp.Header.Get("Retry-After"))
 	}
 	return e
+}
+
+// mostSpecific returns the AADSTS code that says most: one in the table that is not a general one, or
+// else the first.
+func mostSpecific(numbers []json.Number) (code string) {
+	known := func(code string) int {
+		r, ok := byCode()[code]
+		switch {
+		case !ok:
+			return 0
+		case r.has(general):
+			return 1
+		}
+		return 2
+	}
+	for _, n := range numbers {
+		if !digits().MatchString(n.String()) {
+			continue
+		}
+		if next := codePrefix + n.String(); code == "" || known(next) > known(code) {
+			code = next
+		}
+	}
+	return code
 }
 
 // retryAfter reads the header's seconds or HTTP date (RFC 9110 section 10.2.3).

@@ -12,8 +12,8 @@ import (
 )
 
 const (
-	defaultSuffix  = "/.default"
-	maxScopeLength = 512 // Entra allows 255 for an application ID URI
+	defaultSuffix     = "/.default"
+	maxResourceLength = 256 // Entra allows 255 for an application ID URI
 )
 
 // uriPattern has the characters of a URI (RFC 3986), without those that begin a query or a fragment.
@@ -26,8 +26,8 @@ func CheckScope(s string) error {
 		return err
 	}
 	resource, ok := strings.CutSuffix(s, defaultSuffix)
-	if !ok || strings.ContainsFunc(s, unicode.IsSpace) || len(s) > maxScopeLength {
-		return fmt.Errorf("must be one {resource}%s of at most %d characters", defaultSuffix, maxScopeLength)
+	if !ok || strings.ContainsFunc(s, unicode.IsSpace) || len(resource) > maxResourceLength {
+		return fmt.Errorf("must be one {resource}%s, with a resource of at most %d characters", defaultSuffix, maxResourceLength)
 	}
 	if guidPattern().MatchString(resource) {
 		return nil
@@ -98,18 +98,30 @@ func resourceOf(scope string) string {
 	return strings.ToLower(strings.TrimSuffix(strings.TrimSuffix(scope, defaultSuffix), "/"))
 }
 
-// rolesResources are the resources whose permissions for apps are roles in the token. Azure DevOps,
-// Storage and SQL keep permissions of their own instead.
+// rolesResources are the resources whose permissions for apps are roles in the token, by their URIs and
+// application IDs. Azure DevOps, Storage and SQL keep permissions of their own instead.
+// Sources: Microsoft's national cloud and endpoint tables; Exchange's scripts for app-only access.
 var rolesResources = slices.Concat(slices.Collect(maps.Values(graph)), []string{
 	"https://dod-graph.microsoft.us",
-	"00000003-0000-0000-c000-000000000000", // Microsoft Graph's application ID
-	services["business-central"][Public],
+	"00000003-0000-0000-c000-000000000000", // Microsoft Graph
+	services["business-central"][Public], "996def3d-b36c-4153-8607-a6fd3c01b89f",
 	"https://manage.office.com", "https://manage-gcc.office.com", "https://manage.office365.us", "https://manage.protection.apps.mil",
-	"https://outlook.office365.com", "https://outlook.office.com", "https://outlook.office365.us", "https://partner.outlook.cn",
+	"https://manage.office.cn", "c5393580-f805-4401-95e8-94b7a6ef2fc2", // Office 365 Management APIs
+	"https://outlook.office365.com", "https://outlook.office.com", "https://outlook.office365.us", "https://outlook-dod.office365.us",
+	"https://partner.outlook.cn", "https://ps.outlook.com", "00000002-0000-0ff1-ce00-000000000000", // Exchange Online
 })
 
 // GrantsByRoles reports whether a token for the scope carries the app's permissions as roles.
 func GrantsByRoles(scope string) bool { return slices.Contains(rolesResources, resourceOf(scope)) }
 
+// devOpsResources are the names of Azure DevOps.
+var devOpsResources = []string{services["azure-devops"][Public], "https://app.vssps.visualstudio.com", "https://dev.azure.com"}
+
 // IsAzureDevOps reports whether the scope is that of Azure DevOps.
-func IsAzureDevOps(scope string) bool { return resourceOf(scope) == services["azure-devops"][Public] }
+func IsAzureDevOps(scope string) bool { return slices.Contains(devOpsResources, resourceOf(scope)) }
+
+var sharePoint = pattern(`^(https://[^/]+\.sharepoint(-mil)?\.(com|us|cn|de)|00000003-0000-0ff1-ce00-000000000000)$`)
+
+// IsSharePoint reports whether the scope is that of SharePoint's own API. It accepts apps with a
+// certificate only. Source: SharePoint, "Granting access via Entra ID App-Only".
+func IsSharePoint(scope string) bool { return sharePoint().MatchString(resourceOf(scope)) }

@@ -2,9 +2,11 @@ package entra
 
 import (
 	"errors"
+	"fmt"
 	"regexp"
 	"strings"
 	"sync"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -22,8 +24,8 @@ var (
 	errSpace    = errors.New("has white space around it; send the value exactly as Entra shows it")
 )
 
-// CheckText refuses what no value of a request may be: empty, invalid Unicode, or with white space
-// around it. A pasted line break is the commonest way to a value that does not work, and trimming it
+// CheckText refuses what no value of a request may be: empty, invalid Unicode, with white space around
+// it, or with an invisible character in it. A pasted line break is the commonest way to a value that does not work, and trimming it
 // would hide the mistake.
 //
 // The error's text, here and of the other functions that check a value, continues the value's name,
@@ -36,6 +38,11 @@ func CheckText(s string) error {
 		return errSpace
 	case strings.ContainsRune(s, utf8.RuneError):
 		return errText
+	}
+	for _, r := range s {
+		if unicode.Is(unicode.Cf, r) {
+			return fmt.Errorf("has an invisible character, U+%04X, as copied text sometimes does; type it or copy it from elsewhere", r)
+		}
 	}
 	return nil
 }

@@ -1,0 +1,192 @@
+package secretstore
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager/types"
+
+	"entra-connector/internal/connector"
+)
+
+// Tags of an app's secret for those who meet on it. Each key is written by itself, so that nobody
+// overwrites what somebody else says.
+const (
+	tagNew  = "entra-connector:new:"  // and a connection's name: when it was announced, and what was there
+	tagBusy = "entra-connector:busy"  // until when connections are expected that were not announced
+	tagHold = "entra-connector:hold:" // and an ID: since when somebody wants to delete or replace the app
+
+	// maxNotes leaves room for other tags, of which a secret can have 50.
+	maxNotes = 20
+	// listLag is how far behind ListSecrets may be, with as much again to spare.
+	listLag = 10 * time.Minute
+)
+
+// App returns an app with its credential.
+func (s *Store) App(ctx context.Context, name string) (connector.App, error) {
+	out, err := s.client.GetSecretValue(ctx, &secretsmanager.GetSecretValueInput{SecretId: aws.String(s.appName(name))}, s.reads.of)
+	var deleted *types.InvalidRequestException
+	if errors.As(err, &deleted) {
+		return connector.App{}, connector.ErrNotFound
+	}
+	if err != nil {
+		return connector.App{}, storeError(ctx, "GetSecretValue", s.appName(name), err)
+	}
+	app, err := decodeApp(name, aws.ToString(out.SecretString), s.now())
+	app.Version = aws.ToString(out.VersionId)
+	return app, err
+}
+
+// LookAtApp returns an app without its credential, and who meets on it.
+func (s *Store) LookAtApp(ctx context.Context, name string) (connector.AppUse, error) {
+	found, err := s.look(ctx, s.appName(name))
+	if err != nil {
+		return connector.AppUse{}, err
+	}
+	switch found.stateOf(appTags(name)) {
+	case gone, deleting, vacant:
+		return connector.AppUse{}, connector.ErrNotFound
+	case foreign, locked:
+		return connector.AppUse{}, &connector.ConflictError{Reason: connector.InTheWay, App: name, Secret: found.name, Advice: found.inTheWay()}
+	}
+	use := connector.AppUse{ID: found.arn, Announced: make(map[string]connector.Announcement)}
+	for key, value := range found.tags {
+		since, version, _ := strings.Cut(value, " ")
+		at, _ := time.Parse(time.RFC3339, since)
+		connection, announced := strings.CutPrefix(key, tagNew)
+		switch {
+		case announced && found.now.Sub(at) < listLag:
+			use.Announced[connection] = connector.Announcement{At: at, Version: version}
+		case announced:
+			use.Old = append(use.Old, connection)
+		case key == tagBusy:
+			use.Busy = at.Sub(found.now)
+		case strings.HasPrefix(key, tagHold):
+			use.Held = use.Held || found.now.Sub(at) < busyFor
+		}
+	}
+	use.Now = found.now
+	var known bool
+	if use.App, known = decodeAppDescription(name, found); !known {
+		use.App, err = s.App(ctx, name)
+		if errors.Is(err, connector.ErrUnreadable) {
+			use.App, err = connector.App{Name: name}, nil
+		}
+	}
+	return use, err
+}
+
+// Apps returns every app without its credential.
+func (s *Store) Apps(ctx context.Context) ([]connector.App, error) {
+	var apps []connector.App
+	for cursor := ""; ; {
+		page, next, err := s.list(ctx, s.appsPrefix(), connector.PageLimit, cursor)
+		if err != nil {
+			return nil, err
+		}
+		for _, sec := range page {
+			name := strings.TrimPrefix(sec.name, s.appsPrefix())
+			if connector.CheckName(name) != nil { // a secret that merely lies below the prefix
+				continue
+			}
+			if st := sec.stateOf(appTags(name)); st != live && st != untagged {
+				continue
+			}
+			app, known := decodeAppDescription(name, sec)
+			if !known {
+				if app, err = s.App(ctx, name); errors.Is(err, connector.ErrNotFound) {
+					continue
+				}
+				if app.Name = name; err != nil && !errors.Is(err, connector.ErrUnreadable) {
+					return nil, err
+				}
+			}
+			apps = append(apps, app)
+		}
+		if cursor = next; cursor == "" {
+			return apps, nil
+		}
+	}
+}
+
+func appContent(app connector.App) content {
+	return content{
+		value:    encodeApp(app),
+		describe: func(version string) string { return describeApp(app, version) },
+		tags:     appTags(app.Name),
+	}
+}
+
+// CreateApp stores a new app.
+func (s *Store) CreateApp(ctx context.Context, app connector.App) error {
+	_, _, err := s.create(ctx, s.appName(app.Name), appTags(app.Name), appContent(app))
+	return err
+}
+
+// UpdateApp replaces an app.
+func (s *Store) UpdateApp(ctx context.Context, use connector.AppUse, app connector.App) error {
+	_, err := s.replace(ctx, s.appName(app.Name), use.ID, app.Version, appContent(app))
+	return err
+}
+
+// Announce says that a connection is about to be created on an app.
+func (s *Store) Announce(ctx context.Context, use connector.AppUse, c connector.Connection) error {
+	name := s.appName(use.App.Name)
+	if len(use.Old) > 0 && len(use.Announced)+len(use.Old) >= maxNotes {
+		var keys []string
+		for _, old := range use.Old {
+			keys = append(keys, tagNew+old)
+		}
+		if err := s.untag(ctx, name, use.ID, keys...); err != nil {
+			return err
+		}
+	}
+	tags := map[string]string{tagNew + c.Name: stamp(use.Now) + " " + c.Version}
+	if _, known := use.Announced[c.Name]; len(use.Announced) >= maxNotes && !known {
+		tags = map[string]string{tagBusy: stamp(use.Now.Add(listLag))}
+	}
+	return s.tag(ctx, name, use.ID, tags)
+}
+
+// Hold keeps others from creating connections on an app for as long as a request may take.
+func (s *Store) Hold(ctx context.Context, use connector.AppUse) (release func(context.Context), err error) {
+	name, key := s.appName(use.App.Name), tagHold+rand.Text()
+	release = func(ctx context.Context) {
+		_ = s.untag(context.WithoutCancel(ctx), name, use.ID, key) // it lapses anyway
+	}
+	return release, s.tag(ctx, name, use.ID, map[string]string{key: stamp(use.Now)})
+}
+
+// Exists reports whether there is a connection that was announced, or listed if that is zero.
+func (s *Store) Exists(ctx context.Context, ref connector.ConnectionRef, announced connector.Announcement) (bool, error) {
+	found, err := s.look(ctx, s.connectionName(ref))
+	if errors.Is(err, connector.ErrNotFound) {
+		found, err = secret{now: s.now()}, nil
+	} else if err != nil || !found.deleted {
+		return err == nil, err
+	}
+	// Either it was deleted after it had been announced, or it is still to come.
+	if found.now.Sub(announced.At) < busyFor && announced.Version == found.grave() {
+		err = &connector.StoreError{Op: "CreateSecret", Secret: s.connectionName(ref), Code: connector.CodeBusy, Temporary: true, RetryAfter: busyFor}
+	}
+	return false, err
+}
+
+// DeleteApp deletes an app with a recovery window.
+func (s *Store) DeleteApp(ctx context.Context, name string) error {
+	return s.delete(ctx, s.appName(name), appTags(name))
+}
+
+// untag removes tags.
+func (s *Store) untag(ctx context.Context, name, arn string, keys ...string) error {
+	_, err := s.client.UntagResource(ctx, &secretsmanager.UntagResourceInput{SecretId: aws.String(arn), TagKeys: slices.Sorted(slices.Values(keys))}, s.writes.of)
+	return s.refused(ctx, "UntagResource", name, err)
+}
+
+func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }

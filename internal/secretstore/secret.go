@@ -1,0 +1,231 @@
+package secretstore
+
+import (
+	"context"
+	"encoding/json"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awsarn "github.com/aws/aws-sdk-go-v2/aws/arn"
+	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager/types"
+
+	"entra-connector/internal/connector"
+	"entra-connector/pkg/entra"
+)
+
+// Tags say whose a secret is. They are set when it is created, and changed only while it is not live.
+const (
+	tagApp        = "entra-connector:app"
+	tagConnection = "entra-connector:connection"
+	tagTenant     = "entra-connector:tenant"
+	tagScope      = "entra-connector:scope"
+	tagState      = "entra-connector:state"
+
+	stateLive     = "live"
+	stateDeleting = "deleting" // until the name is taken again
+)
+
+// secret is what Secrets Manager tells about a secret besides its value.
+type secret struct {
+	name, arn   string
+	description string
+	version     string // ID of the current one; empty where there is none
+	tags        map[string]string
+	replicas    []string // Regions
+	primary     string   // Region, where this secret is only a replica
+	owner       string   // the AWS service that manages it, if one does
+	deleted     bool     // waits for the end of its recovery window
+	changed     time.Time
+	now         time.Time // by the clock that changed goes by
+}
+
+func describedSecret(out *secretsmanager.DescribeSecretOutput) secret {
+	s := newSecret(out.Name, out.ARN, out.Description, out.VersionIdsToStages, out.Tags, out.PrimaryRegion, out.OwningService, out.DeletedDate, out.LastChangedDate)
+	for _, replica := range out.ReplicationStatus {
+		s.replicas = append(s.replicas, aws.ToString(replica.Region))
+	}
+	s.now, _ = awsmiddleware.GetServerTime(out.ResultMetadata)
+	return s
+}
+
+func listedSecret(e types.SecretListEntry, now time.Time) secret {
+	s := newSecret(e.Name, e.ARN, e.Description, e.SecretVersionsToStages, e.Tags, e.PrimaryRegion, e.OwningService, e.DeletedDate, e.LastChangedDate)
+	s.now = now
+	return s
+}
+
+func newSecret(name, id, description *string, versions map[string][]string, tags []types.Tag, primary, owner *string, deleted, changed *time.Time) secret {
+	s := secret{
+		name: aws.ToString(name), arn: aws.ToString(id), description: aws.ToString(description), version: current(versions),
+		owner: aws.ToString(owner), deleted: deleted != nil, changed: aws.ToTime(changed), tags: make(map[string]string, len(tags)),
+	}
+	for _, tag := range tags {
+		s.tags[aws.ToString(tag.Key)] = aws.ToString(tag.Value)
+	}
+	if parsed, err := awsarn.Parse(s.arn); err == nil && aws.ToString(primary) != parsed.Region {
+		s.primary = aws.ToString(primary)
+	}
+	return s
+}
+
+// current returns the ID of the current version.
+func current(versions map[string][]string) string {
+	for id, stages := range versions {
+		if slices.Contains(stages, "AWSCURRENT") {
+			return id
+		}
+	}
+	return ""
+}
+
+// state is what a secret is to the connector.
+type state int
+
+const (
+	live     state = iota // ours, and in use
+	gone                  // waits for the end of its recovery window
+	deleting              // ours, and not in use: a deletion or a claim has begun and not ended
+	vacant                // has no value and no tags of ours, as infrastructure code creates it
+	emptied               // ours, but has no value any more
+	untagged              // ours by its Description, but its tags are gone
+	foreign               // holds something that the connector did not write
+	locked                // AWS lets nobody write it here
+)
+
+// stateOf judges a secret that has the name of an app or a connection, whose own tags would be these.
+func (s secret) stateOf(own map[string]string) state {
+	ours := len(own) > 0
+	tagged := false
+	for key, value := range own {
+		tagged = tagged || s.tags[key] != ""
+		ours = ours && s.tags[key] == value
+	}
+	switch {
+	case s.deleted:
+		return gone
+	case s.primary != "" || s.owner != "":
+		return locked
+	case s.version == "" && !tagged:
+		return vacant
+	case s.version == "" && ours:
+		return emptied
+	case ours && s.tags[tagState] == stateDeleting:
+		return deleting
+	case ours:
+		return live
+	case !tagged && s.describesCurrent():
+		return untagged
+	}
+	return foreign
+}
+
+// grave tells one deletion of a secret from another.
+func (s secret) grave() string {
+	if !s.deleted {
+		return ""
+	}
+	return strconv.FormatInt(s.changed.UnixMilli(), 36)
+}
+
+// keys returns the keys of the tags with a prefix.
+func (s secret) keys(prefix string) (keys []string) {
+	for key := range s.tags {
+		if strings.HasPrefix(key, prefix) {
+			keys = append(keys, key)
+		}
+	}
+	return keys
+}
+
+// absent reports whether a secret counts as one that is not there.
+func (s secret) absent(own map[string]string) bool {
+	st := s.stateOf(own)
+	return st == gone || st == vacant
+}
+
+// describesCurrent reports whether the connector wrote the Description, and did so for the current
+// version.
+func (s secret) describesCurrent() bool {
+	var d struct {
+		Version string `json:"version"`
+	}
+	return json.Unmarshal([]byte(s.description), &d) == nil && d.Version != "" && d.Version == s.version
+}
+
+// describes reports whether the Description names the same tenant as the tags do, if these name one.
+func (s secret) describes(tags map[string]string) bool {
+	var d struct {
+		TenantID string `json:"tenant_id"`
+	}
+	return json.Unmarshal([]byte(s.description), &d) == nil && d.TenantID == tags[tagTenant]
+}
+
+// busyFor is how long a secret that is not live is left to whoever changed it last. No request takes as
+// long.
+const busyFor = time.Minute
+
+// busy reports whether somebody may still be working on a secret that is not live.
+func (s secret) busy() bool { return s.now.Sub(s.changed) < busyFor }
+
+// unreadable says why a connection's secret is of no use as it is.
+func (s secret) unreadable(st state) *connector.Failure {
+	f := &connector.Failure{Status: connector.StatusRefused, Code: connector.CodeUnreadable}
+	switch st {
+	case deleting:
+		f.Code, f.Advice = connector.CodeUnfinished, connector.Explain(connector.CodeUnfinished)
+	case emptied:
+		f.Advice = entra.Advice{Title: "The connection's secret has no value", Action: "Provision the connection again with POST /connections."}
+	case untagged:
+		f.Advice = entra.Advice{Title: "The tags of the connection's secret are gone", Action: "Provision the connection again with POST /connections."}
+	default:
+		f.Advice = s.inTheWay()
+	}
+	return f
+}
+
+// inTheWay says what is wrong with a secret that the connector must not touch.
+func (s secret) inTheWay() entra.Advice {
+	switch {
+	case s.primary != "":
+		return entra.Advice{Title: "The secret is a replica of one in " + s.primary,
+			Action: "Provision in that Region, or stop the replication to this one and delete the copy."}
+	case s.owner != "":
+		return entra.Advice{Title: "The secret is managed by the AWS service " + s.owner, Action: "Use another name, or delete the secret through that service."}
+	}
+	return entra.Advice{Title: "The secret holds something that the connector did not write", Action: "Use another name, or move the secret out of the way."}
+}
+
+// ownTags are those by which an app's or a connection's secret is known.
+func appTags(app string) map[string]string { return map[string]string{tagApp: app} }
+
+func connectionTags(ref connector.ConnectionRef) map[string]string {
+	return map[string]string{tagApp: ref.App, tagConnection: ref.Name}
+}
+
+func tagList(tags map[string]string) []types.Tag {
+	var list []types.Tag
+	for _, key := range slices.Sorted(maps.Keys(tags)) {
+		list = append(list, types.Tag{Key: aws.String(key), Value: aws.String(tags[key])})
+	}
+	return list
+}
+
+// look returns what there is under a name, even if it has been deleted: Secrets Manager goes on
+// describing that until the recovery window ends. It fails with ErrNotFound.
+func (s *Store) look(ctx context.Context, name string) (secret, error) {
+	out, err := s.client.DescribeSecret(ctx, &secretsmanager.DescribeSecretInput{SecretId: aws.String(name)}, s.reads.of)
+	if err != nil {
+		return secret{}, storeError(ctx, "DescribeSecret", name, err)
+	}
+	found := describedSecret(out)
+	if found.now.IsZero() {
+		found.now = s.now()
+	}
+	return found, nil
+}

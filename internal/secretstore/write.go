@@ -1,0 +1,218 @@
+package secretstore
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"maps"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager/types"
+
+	"entra-connector/internal/connector"
+)
+
+// content is what is to be stored in a secret: its value, and a Description that holds for the version
+// that the value becomes.
+type content struct {
+	value    string
+	describe func(version string) string
+	tags     map[string]string // whose it is
+}
+
+// successor returns the ID of the version that follows one, in the form of a UUID as the SDK's own are.
+// A version has further ones for the case that the first is taken, and yet the version is current: a
+// person has moved the staging label back.
+func successor(version string, nth int) string {
+	sum := sha256.Sum256(fmt.Appendf(nil, "successor %d of %s", nth, version))
+	return fmt.Sprintf("%x-%x-%x-%x-%x", sum[:4], sum[4:6], sum[6:8], sum[8:10], sum[10:16])
+}
+
+// maxSuccessors bounds how often a staging label can be moved back to one version.
+const maxSuccessors = 4
+
+// replace writes a value and its Description in the place of a version, in one call. It fails with
+// ErrChanged if that is no longer the current one, and with ErrNotFound if the secret is deleted.
+//
+// UpdateSecret has no condition of its own, but it refuses the ID of a version that exists. So the ID of
+// each version follows from that of the version before it, and of several who replace the same version
+// only the first succeeds. The secret is named by its ARN, which a new secret of the same name does not
+// share.
+func (s *Store) replace(ctx context.Context, name, arn, version string, c content) (written string, err error) {
+	for nth := range maxSuccessors {
+		next := successor(version, nth)
+		description := c.describe(next)
+		err := s.update(ctx, name, &secretsmanager.UpdateSecretInput{
+			SecretId: aws.String(arn), ClientRequestToken: aws.String(next), SecretString: aws.String(c.value), Description: aws.String(description),
+		})
+		var failed *connector.StoreError
+		unanswered := errors.As(err, &failed) && failed.Unanswered
+		if !unanswered && !errors.Is(err, connector.ErrExists) {
+			return next, err
+		}
+		found, lookErr := s.look(ctx, name)
+		if lookErr == nil && found.arn == arn && found.description == description {
+			// Nobody knows whether AWS writes the Description of an UpdateSecret that it refuses. If it
+			// did, ours now stands beside somebody else's value.
+			lookErr = s.writeDescription(ctx, name, arn, disowned)
+		}
+		if unanswered {
+			return "", err
+		}
+		if lookErr != nil {
+			return "", lookErr
+		}
+		if found.arn != arn || found.version != version {
+			break
+		}
+	}
+	return "", connector.ErrChanged
+}
+
+// disowned is the Description of a secret about which nothing is known.
+const disowned = `{"status":"unknown"}`
+
+// writeDescription writes a description alone, which makes no version.
+func (s *Store) writeDescription(ctx context.Context, name, arn, description string) error {
+	return s.update(ctx, name, &secretsmanager.UpdateSecretInput{SecretId: aws.String(arn), Description: aws.String(description)})
+}
+
+// throttledWrites is how many times in a row the SDK may give up the same write because AWS throttles.
+// Each of its attempts has waited for its turn, so this makes them no faster. And a token that is not
+// stored waits for the next sweep.
+const throttledWrites = 5
+
+// update calls UpdateSecret. It fails with ErrExists where the version exists, and with ErrNotFound where
+// the secret is deleted.
+func (s *Store) update(ctx context.Context, name string, in *secretsmanager.UpdateSecretInput) (err error) {
+	for range throttledWrites {
+		if _, err = s.client.UpdateSecret(ctx, in, s.writes.of); throttles.IsErrorThrottle(err) != aws.TrueTernary {
+			break
+		}
+	}
+	var exists *types.ResourceExistsException
+	if errors.As(err, &exists) {
+		return connector.ErrExists
+	}
+	return s.refused(ctx, "UpdateSecret", name, err)
+}
+
+// refused maps an error of a write. AWS answers InvalidRequestException for a secret that is deleted, and
+// also for one that it lets nobody change: only a look tells.
+func (s *Store) refused(ctx context.Context, op, name string, err error) error {
+	var invalid *types.InvalidRequestException
+	if errors.As(err, &invalid) {
+		if found, lookErr := s.look(ctx, name); lookErr != nil {
+			return lookErr
+		} else if found.deleted {
+			return connector.ErrNotFound
+		}
+	}
+	return storeError(ctx, op, name, err)
+}
+
+// create stores a new secret. Where the name was used before, it takes it again; see claim. It returns
+// the secret's ARN and version, or fails with ErrExists.
+func (s *Store) create(ctx context.Context, name string, own map[string]string, c content) (arn, version string, err error) {
+	version = successor(rand.Text(), 0)
+	out, err := s.client.CreateSecret(ctx, &secretsmanager.CreateSecretInput{
+		Name: aws.String(name), ClientRequestToken: aws.String(version), SecretString: aws.String(c.value), Description: aws.String(c.describe(version)),
+		Tags: tagList(c.tags), KmsKeyId: s.key,
+	}, s.writes.of)
+	if err == nil {
+		return aws.ToString(out.ARN), version, nil
+	}
+	// AWS answers InvalidRequestException where the name is pending deletion. Emulators answer
+	// ResourceExistsException.
+	var exists *types.ResourceExistsException
+	var invalid *types.InvalidRequestException
+	if !errors.As(err, &exists) && !errors.As(err, &invalid) {
+		return "", "", storeError(ctx, "CreateSecret", name, err)
+	}
+	found, err := s.look(ctx, name)
+	if errors.Is(err, connector.ErrNotFound) {
+		return "", "", &connector.StoreError{Op: "CreateSecret", Secret: name, Code: connector.CodeNameTaken, Temporary: true}
+	}
+	if err != nil {
+		return "", "", err
+	}
+	return s.claim(ctx, found, own, c)
+}
+
+// claim fills a secret that is there but not live: one that waits for the end of its recovery window, one
+// without a value, or one whose deletion or claim did not end.
+//
+// Nobody else takes such a secret for anything until the last step, which says in its tags whose it now
+// is. The value goes before that: of several who claim a name, the first to write it wins, and whoever
+// refreshed its former owner's token is defeated. A claim that may still be under way is left alone.
+func (s *Store) claim(ctx context.Context, found secret, own map[string]string, c content) (arn, version string, err error) {
+	switch st := found.stateOf(own); {
+	case st == live:
+		return "", "", connector.ErrExists
+	case st == foreign, st == locked, st == untagged && !found.describes(c.tags):
+		return "", "", &connector.ConflictError{Reason: connector.InTheWay, Secret: found.name, Advice: found.inTheWay()}
+	case st == gone:
+		if _, err := s.client.RestoreSecret(ctx, &secretsmanager.RestoreSecretInput{SecretId: aws.String(found.arn)}, s.writes.of); err != nil {
+			return "", "", storeError(ctx, "RestoreSecret", found.name, err)
+		}
+	case (st == deleting || st == untagged) && found.busy():
+		return "", "", &connector.StoreError{Op: "UpdateSecret", Secret: found.name, Code: connector.CodeBusy, Temporary: true, RetryAfter: busyFor}
+	}
+	version, err = s.replace(ctx, found.name, found.arn, found.version, c)
+	if errors.Is(err, connector.ErrChanged) {
+		err = connector.ErrExists // somebody else was first
+	}
+	if err != nil {
+		return "", "", err
+	}
+	if holds := found.keys(tagHold); len(holds) > 0 { // of those who deleted it
+		if err := s.untag(ctx, found.name, found.arn, holds...); err != nil {
+			return "", "", err
+		}
+	}
+	tags := maps.Clone(c.tags)
+	tags[tagState] = stateLive
+	return found.arn, version, s.tag(ctx, found.name, found.arn, tags)
+}
+
+// tag sets tags. It fails with ErrNotFound where the secret is deleted.
+func (s *Store) tag(ctx context.Context, name, arn string, tags map[string]string) error {
+	_, err := s.client.TagResource(ctx, &secretsmanager.TagResourceInput{SecretId: aws.String(arn), Tags: tagList(tags)}, s.writes.of)
+	return s.refused(ctx, "TagResource", name, err)
+}
+
+// delete deletes a secret with a recovery window. It takes nothing away before AWS has agreed: the mark
+// that goes first only hides the secret, and is taken back if AWS refuses. A deletion that was
+// interrupted is finished by the next. It fails with ErrNotFound.
+func (s *Store) delete(ctx context.Context, name string, own map[string]string) error {
+	found, err := s.look(ctx, name)
+	if err != nil {
+		return err
+	}
+	st := found.stateOf(own)
+	switch {
+	case found.absent(own):
+		return connector.ErrNotFound
+	case st == foreign, st == locked:
+		return &connector.ConflictError{Reason: connector.InTheWay, Secret: name, Advice: found.inTheWay()}
+	case len(found.replicas) > 0:
+		return &connector.ConflictError{Reason: connector.Replicated, Secret: name, Fields: found.replicas}
+	}
+	if err := s.tag(ctx, name, found.arn, map[string]string{tagState: stateDeleting}); err != nil {
+		return err
+	}
+	_, err = s.client.DeleteSecret(ctx, &secretsmanager.DeleteSecretInput{
+		SecretId: aws.String(found.arn), RecoveryWindowInDays: s.days,
+	}, s.writes.of)
+	// The SDK's retry may find that the first try has landed.
+	if err = s.refused(ctx, "DeleteSecret", name, err); err == nil || errors.Is(err, connector.ErrNotFound) {
+		return nil
+	}
+	if st == live {
+		err = errors.Join(err, s.tag(context.WithoutCancel(ctx), name, found.arn, map[string]string{tagState: stateLive}))
+	}
+	return err
+}
