@@ -81,9 +81,6 @@ func Start(o Options) (_ *Stack, err error) {
 			return nil, fmt.Errorf("starting the stand-in Secrets Manager: %w", err)
 		}
 		s.Secrets = secrets
-		if err := s.Secrets.Listen("127.0.0.1:0"); err != nil {
-			return nil, fmt.Errorf("starting the stand-in Secrets Manager: %w", err)
-		}
 		s.SecretsEndpoint = s.Secrets.URL()
 		if o.STS.Now == nil {
 			o.STS.Now = o.Secrets.Now

@@ -1,23 +1,75 @@
 package secretstoretest
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"time"
 )
 
-// Fault makes requests go wrong. Only signed requests for an operation that the stand-in offers are hit, before quotas and
-// rules apply.
+// Call is one request as it was seen. It never holds a value.
+type Call struct {
+	Op      string // such as "UpdateSecret"
+	Secret  string // the secret's name, also where the request gave its ARN; empty if it is not about one
+	Token   bool   // the request had a ClientRequestToken
+	Error   string // exception type of the answer; empty if it succeeded, was dropped or is under way
+	Dropped bool   // the connection was cut instead of an answer
+}
+
+// Calls are the requests since the start or ResetCalls, in order of arrival. They include those that were refused or hit
+// by a fault.
+func (s *Server) Calls() []Call {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	calls := make([]Call, len(s.calls))
+	for i, c := range s.calls {
+		calls[i] = *c
+	}
+	return calls
+}
+
+// ResetCalls forgets the requests so far.
+func (s *Server) ResetCalls() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.calls = nil
+}
+
+// Count is how many requests for op there were since the start or ResetCalls.
+func (s *Server) Count(op string) int {
+	return len(slices.DeleteFunc(s.Calls(), func(c Call) bool { return c.Op != op }))
+}
+
+func (s *Server) record(req request) *Call {
+	call := &Call{Op: req.op, Secret: req.secret, Token: req.ClientRequestToken != ""}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.calls = append(s.calls, call)
+	return call
+}
+
+func (s *Server) settle(call *Call, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var e *apiError
+	if errors.As(err, &e) {
+		call.Error = e.Type
+	}
+	call.Dropped = errors.Is(err, errDropped)
+}
+
+// Fault makes requests go wrong, before permissions, quotas and rules apply. It hits only signed requests for an operation
+// that the stand-in offers.
 type Fault struct {
-	// Op and Secret say which requests: of this operation, about a secret whose name begins so. Empty is any; ListSecrets
-	// and BatchGetSecretValue are about no secret.
+	// Op and Secret say which requests: of this operation, about a secret whose name begins like this. Empty is any;
+	// ListSecrets is about no secret.
 	Op, Secret string
 
-	// After lets the request take effect before it goes wrong. One that fails by itself is answered as ever. With neither
-	// Error nor Drop, the reply is lost as if by Drop.
+	// After lets the request take effect before it goes wrong. A request that fails by itself is answered as usual. With
+	// neither Error nor Drop, the reply is lost as if by Drop.
 	After bool
 
-	// Times is how many requests are hit, the SDK's retries among them. Zero: all, until ClearFaults.
+	// Times is how many requests are hit. The SDK's retries count. Zero: all, until ClearFaults.
 	Times int
 
 	// Error is the exception type to answer with, such as "ThrottlingException".
@@ -26,24 +78,12 @@ type Fault struct {
 	// Drop cuts the connection instead of answering.
 	Drop bool
 
-	// Delay is how long to wait, in real time, before going wrong, or answering as ever if that is all there is to the
-	// fault. A request whose client gives up meanwhile takes effect only with After.
+	// Delay is how long to wait, in real time, before the request goes wrong. A fault that is nothing but a Delay answers
+	// as usual afterwards. If the client gives up meanwhile, the request takes effect only with After.
 	Delay time.Duration
 }
 
-// err is what the fault answers with, nil if it merely delays.
-func (f *Fault) err() error {
-	switch {
-	case f.Drop, f.After && f.Error == "":
-		return errDropped
-	case f.Error != "":
-		return fail(f.Error, "A fault that a test asked for.")
-	default:
-		return nil
-	}
-}
-
-// Fail adds a fault. Of several that fit a request, the one added first hits it.
+// Fail adds a fault. If several fit a request, the one that was added first hits it.
 func (s *Server) Fail(f Fault) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -61,16 +101,17 @@ func (s *Server) ClearFaults() {
 func (s *Server) fault(req request) *Fault {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for i, f := range s.faults {
-		if f.Op != "" && f.Op != req.op || !strings.HasPrefix(req.secret, f.Secret) {
-			continue
-		}
-		if f.Times == 1 {
-			s.faults = slices.Delete(s.faults, i, i+1)
-		} else if f.Times > 1 {
-			f.Times--
-		}
-		return f
+	i := slices.IndexFunc(s.faults, func(f *Fault) bool {
+		return (f.Op == "" || f.Op == req.op) && strings.HasPrefix(req.secret, f.Secret)
+	})
+	if i < 0 {
+		return nil
 	}
-	return nil
+	f := s.faults[i]
+	if f.Times > 0 {
+		if f.Times--; f.Times == 0 {
+			s.faults = slices.Delete(s.faults, i, i+1)
+		}
+	}
+	return f
 }

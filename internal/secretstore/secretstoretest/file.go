@@ -7,10 +7,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 )
 
-// load reads the secrets of a former run. They count as old: no lag hides them.
+// load reads the secrets of an earlier run. They count as old: no lag hides them.
 func (st *store) load(path string) error {
 	raw, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -26,23 +27,15 @@ func (st *store) load(path string) error {
 	for _, sec := range secrets {
 		st.enter(sec)
 		st.remember(sec, time.Time{})
-		if sec.pending() {
-			st.awaitDeletion(sec)
-		}
 	}
+	st.pending = slices.Clone(secrets) // purge keeps those that belong there
 	return nil
 }
 
-// save writes the secrets to a new file and puts it in the old one's place, so that a reader, or a run that is killed,
-// never sees half of it.
+// save writes the secrets to a new file and renames it to path, so that nobody ever sees half a file, not even when the
+// program is killed.
 func (st *store) save(path string) (err error) {
-	live := make([]*secret, 0, len(st.names))
-	for _, sec := range st.all {
-		if !sec.gone {
-			live = append(live, sec)
-		}
-	}
-	raw, err := json.Marshal(live)
+	raw, err := json.Marshal(slices.DeleteFunc(slices.Clone(st.all), func(sec *secret) bool { return sec.gone }))
 	if err != nil {
 		return err
 	}
@@ -55,10 +48,10 @@ func (st *store) save(path string) (err error) {
 		return err
 	}
 	_, err = f.Write(raw)
-	if err := errors.Join(err, f.Close()); err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Rename(f.Name(), path)
 	}
-	if err := os.Rename(f.Name(), path); err != nil {
+	if err != nil {
 		return errors.Join(err, os.Remove(f.Name()))
 	}
 	st.dirty = false

@@ -1,7 +1,9 @@
 package secretstoretest
 
 import (
+	"crypto/rand"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -13,7 +15,7 @@ func (s *Server) Value(name string) (string, bool) {
 	defer s.mu.Unlock()
 	if sec := s.liveLocked(name); sec != nil {
 		if v := sec.labelled(current); v != nil {
-			return v.text(), true
+			return v.Value, true
 		}
 	}
 	return "", false
@@ -33,7 +35,7 @@ func (s *Server) Description(name string) (string, bool) {
 func (s *Server) Names() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.store.purge(s.now())
+	s.store.purge(s.options.Now())
 	var names []string
 	for name, sec := range s.store.names {
 		if !sec.pending() {
@@ -45,64 +47,46 @@ func (s *Server) Names() []string {
 }
 
 // Snapshot is a dump of every secret, those being deleted included, for comparison: the same text means the same names,
-// descriptions, tags, values and labels. What differs from run to run (ARNs, version IDs, dates) is left out.
+// descriptions, tags, values and labels. It leaves out what differs from run to run: ARNs, version IDs and dates.
 func (s *Server) Snapshot() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.store.purge(s.now())
-	secrets, _, _ := s.store.order("name")
+	s.store.purge(s.options.Now())
 	var b strings.Builder
-	for _, sec := range secrets {
-		if sec.gone {
-			continue
-		}
-		fmt.Fprintf(&b, "%s\n  description %q\n", sec.Name, sec.Description)
-		if sec.pending() {
-			b.WriteString("  deletion pending\n")
-		}
-		for _, t := range sec.Tags {
-			fmt.Fprintf(&b, "  tag %q=%q\n", t.Key, t.Value)
-		}
-		fmt.Fprintf(&b, "  versions %d\n", len(sec.Versions))
+	for _, sec := range slices.SortedFunc(maps.Values(s.store.names), byName) {
+		fmt.Fprintf(&b, "%s\n  description %q\n  tags %q\n  deletion pending %t\n", sec.Name, sec.Description, sec.Tags, sec.pending())
 		for _, v := range sec.Versions {
-			fmt.Fprintf(&b, "  %q %v\n", v.text(), v.Labels)
+			fmt.Fprintf(&b, "  %q %v\n", v.Value, v.Labels)
 		}
 	}
 	return b.String()
 }
 
-// Put makes name hold value and description, whatever it was before, without a call and past all limits.
+// Put makes name hold value and description, whatever it was before. It is no call, and no limit applies.
 func (s *Server) Put(name, value, description string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now := s.now()
+	now := s.options.Now()
 	s.store.purge(now)
 	sec := s.store.names[name]
 	if sec == nil {
-		sec = s.store.add(name, now)
+		sec = &secret{Name: name, ARN: s.store.newARN(name), Created: now}
+		s.store.enter(sec)
 	}
 	sec.Deletion = time.Time{}
 	sec.Description = description
 	if len(sec.Versions) >= maxVersions {
 		sec.Versions = sec.Versions[1:]
 	}
-	v := &version{ID: newUUID(), payload: payload{SecretString: &value}, Created: now}
-	_ = sec.addVersion(v, nil) // there is room
+	_ = sec.addVersion(&version{ID: rand.Text() + rand.Text(), Value: value, Created: now}) // there is room
 	s.store.touch(sec, now)
 	_ = s.saveLocked() // Close reports it
 }
 
 func (s *Server) liveLocked(name string) *secret {
-	s.store.purge(s.now())
+	s.store.purge(s.options.Now())
 	if sec := s.store.names[name]; sec != nil && !sec.pending() {
 		return sec
 	}
 	return nil
-}
-
-func (p payload) text() string {
-	if p.SecretString != nil {
-		return *p.SecretString
-	}
-	return string(p.SecretBinary)
 }

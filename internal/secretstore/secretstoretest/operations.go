@@ -1,26 +1,15 @@
 package secretstoretest
 
 import (
+	"maps"
 	"regexp"
-	"slices"
 	"time"
 	"unicode/utf8"
 )
 
-// operations are what the stand-in offers.
-var operations = map[string]operation{
-	"CreateSecret":         typed(createGroup, (*store).createSecret),
-	"UpdateSecret":         typed(writeGroup, (*store).updateSecret),
-	"PutSecretValue":       typed(writeGroup, (*store).putSecretValue),
-	"DeleteSecret":         typed(deleteGroup, (*store).deleteSecret),
-	"RestoreSecret":        typed(restoreGroup, (*store).restoreSecret),
-	"TagResource":          typed(tagGroup, (*store).tagResource),
-	"UntagResource":        typed(tagGroup, (*store).untagResource),
-	"GetSecretValue":       typed(getGroup, (*store).getSecretValue),
-	"BatchGetSecretValue":  typed(batchGetGroup, (*store).batchGetSecretValue),
-	"DescribeSecret":       typed(describeGroup, (*store).describeSecret),
-	"ListSecrets":          typed(listGroup, (*store).listSecrets),
-	"ListSecretVersionIds": typed(listVersionsGroup, (*store).listSecretVersionIDs),
+var operations = []string{
+	"CreateSecret", "UpdateSecret", "PutSecretValue", "DeleteSecret", "RestoreSecret", "TagResource", "UntagResource",
+	"GetSecretValue", "DescribeSecret", "ListSecrets",
 }
 
 // Limits of the API reference.
@@ -30,98 +19,134 @@ const (
 	maxDescription = 2048
 	minToken       = 32
 	maxToken       = 64
-	maxLabels      = 20
 	maxTags        = 50
 )
-
-var namePattern = regexp.MustCompile(`^[A-Za-z0-9/_+=.@-]+$`)
 
 type secretReply struct {
 	ARN, Name     string
 	VersionId     string   `json:",omitempty"`
+	SecretString  string   `json:",omitempty"`
 	VersionStages []string `json:",omitempty"`
+	CreatedDate   stamp    `json:",omitzero"` // of the version
 	DeletionDate  stamp    `json:",omitzero"`
 }
 
-type createSecretInput struct {
-	Name               string
-	ClientRequestToken string
-	Description        string
-	Tags               []tag
-	payload
-}
-
-func (st *store) createSecret(now time.Time, in createSecretInput) (secretReply, error) {
-	if in.Name == "" || len(in.Name) > maxName {
-		return secretReply{}, invalid("name", "Member must have length between 1 and %d", maxName)
+// perform carries out one of the operations.
+func (st *store) perform(now time.Time, op string, in input) (any, error) {
+	if err := in.check(); err != nil {
+		return nil, err
 	}
-	if !namePattern.MatchString(in.Name) {
-		return secretReply{}, fail("ValidationException", "Invalid name. Must be a valid name containing alphanumeric characters, or any of the following: -/_+=.@!")
-	}
-	if err := checkDescription(in.Description); err != nil {
-		return secretReply{}, err
-	}
-	if len(in.Tags) > maxTags {
-		return secretReply{}, invalid("tags", "Member must have length less than or equal to %d", maxTags)
-	}
-	if err := checkValue(in.payload, in.ClientRequestToken); err != nil {
-		return secretReply{}, err
+	switch op {
+	case "CreateSecret":
+		return st.create(now, in)
+	case "ListSecrets":
+		return st.list(now, in.query)
 	}
 
-	if sec := st.names[in.Name]; sec != nil {
-		if sec.pending() {
-			return secretReply{}, fail("InvalidRequestException", "You can't create this secret because a secret with this name is already scheduled for deletion.")
-		}
-		// A creation that is sent again, because its answer was lost, succeeds again.
-		if v := sec.version(in.ClientRequestToken); v != nil && v.equal(in.payload) {
-			return secretReply{ARN: sec.ARN, Name: sec.Name, VersionId: v.ID}, nil
-		}
-		return secretReply{}, fail("ResourceExistsException", "The operation failed because the secret %s already exists.", in.Name)
+	if in.SecretId == "" {
+		return nil, invalid("secretId", "Member must have length greater than or equal to 1")
+	}
+	sec := st.names[nameOf(in.SecretId)]
+	if sec != nil && in.SecretId != sec.Name && in.SecretId != sec.ARN {
+		sec = nil // the ARN of a secret that had this name before
+	}
+	switch {
+	case in.ForceDeleteWithoutRecovery && in.RecoveryWindowInDays != nil:
+		return nil, fail("InvalidParameterException", "You can't use ForceDeleteWithoutRecovery in conjunction with RecoveryWindowInDays.")
+	case in.ForceDeleteWithoutRecovery:
+		return st.deleteForGood(now, sec, nameOf(in.SecretId)), nil
+	case sec == nil:
+		return nil, fail("ResourceNotFoundException", "Secrets Manager can't find the specified secret.")
 	}
 
-	sec := st.add(in.Name, now)
-	sec.Description = in.Description
-	sec.setTags(in.Tags)
 	reply := secretReply{ARN: sec.ARN, Name: sec.Name}
-	if !in.empty() {
-		reply.VersionId = in.ClientRequestToken
-		if err := sec.addVersion(&version{ID: in.ClientRequestToken, payload: in.payload, Created: now}, nil); err != nil {
-			return secretReply{}, err
+	switch op {
+	case "DescribeSecret":
+		return sec.entry(), nil
+	case "RestoreSecret":
+		if sec.pending() {
+			sec.Deletion = time.Time{}
+			st.touch(sec, now)
+		}
+		return reply, nil
+	}
+
+	if sec.pending() {
+		return nil, fail("InvalidRequestException", "You can't perform this operation on the secret because it was marked for deletion.")
+	}
+	switch op {
+	case "GetSecretValue":
+		v := sec.labelled(current)
+		if v == nil {
+			return nil, fail("ResourceNotFoundException", "Secrets Manager can't find the specified secret value for staging label: %s", current)
+		}
+		reply.VersionId, reply.SecretString, reply.VersionStages, reply.CreatedDate = v.ID, v.Value, v.Labels, stamp{v.Created}
+		return reply, nil
+	case "UpdateSecret":
+		return st.update(now, sec, in)
+	case "PutSecretValue":
+		return st.putValue(now, sec, in)
+	case "DeleteSecret":
+		days := 30
+		if in.RecoveryWindowInDays != nil {
+			days = *in.RecoveryWindowInDays
+		}
+		if days < 7 || days > 30 {
+			return nil, fail("InvalidParameterException", "RecoveryWindowInDays value must be between 7 and 30 days (inclusive).")
+		}
+		sec.Deletion = now.Add(time.Duration(days) * 24 * time.Hour)
+		st.pending = append(st.pending, sec)
+		reply.DeletionDate = stamp{sec.Deletion}
+	case "TagResource":
+		if err := sec.setTags(in.Tags); err != nil {
+			return nil, err
+		}
+	case "UntagResource":
+		for _, key := range in.TagKeys {
+			delete(sec.Tags, key)
 		}
 	}
 	st.touch(sec, now)
 	return reply, nil
 }
 
-type updateSecretInput struct {
-	SecretId           string
-	ClientRequestToken string
-	Description        *string
-	payload
+func (st *store) create(now time.Time, in input) (any, error) {
+	if in.Name == "" || len(in.Name) > maxName {
+		return nil, invalid("name", "Member must have length between 1 and %d", maxName)
+	}
+	if !namePattern.MatchString(in.Name) {
+		return nil, fail("ValidationException", "Invalid name. Must be a valid name containing alphanumeric characters, or any of the following: -/_+=.@!")
+	}
+	if sec := st.names[in.Name]; sec != nil {
+		if sec.pending() {
+			return nil, fail("InvalidRequestException", "You can't create this secret because a secret with this name is already scheduled for deletion.")
+		}
+		// If the answer to a creation is lost and the caller sends it again, it succeeds again.
+		if v := sec.version(in.ClientRequestToken); v != nil && in.SecretString != nil && v.Value == *in.SecretString {
+			return secretReply{ARN: sec.ARN, Name: sec.Name, VersionId: v.ID}, nil
+		}
+		return nil, fail("ResourceExistsException", "The operation failed because the secret %s already exists.", in.Name)
+	}
+	sec := &secret{Name: in.Name, ARN: st.newARN(in.Name), Created: now}
+	if err := sec.setTags(in.Tags); err != nil {
+		return nil, err
+	}
+	st.enter(sec)
+	return st.update(now, sec, in)
 }
 
-// updateSecret changes the description, the value, or both at once. Unlike putSecretValue it is not idempotent: a token
-// that already is a version is refused, whatever the value.
-func (st *store) updateSecret(now time.Time, in updateSecretInput) (secretReply, error) {
-	if in.Description != nil {
-		if err := checkDescription(*in.Description); err != nil {
-			return secretReply{}, err
-		}
-	}
-	if err := checkValue(in.payload, in.ClientRequestToken); err != nil {
-		return secretReply{}, err
-	}
-	sec, err := st.live(in.SecretId)
-	if err != nil {
-		return secretReply{}, err
-	}
+var namePattern = regexp.MustCompile(`^[A-Za-z0-9/_+=.@-]+$`)
+
+// update changes the description, the value, or both at once. A token that already is a version is refused, whatever the
+// value.
+func (st *store) update(now time.Time, sec *secret, in input) (any, error) {
 	reply := secretReply{ARN: sec.ARN, Name: sec.Name}
-	if !in.empty() {
+	if in.SecretString != nil {
 		if sec.version(in.ClientRequestToken) != nil {
-			return secretReply{}, tokenInUse(in.ClientRequestToken, sec)
+			return nil, tokenInUse(in.ClientRequestToken, sec)
 		}
-		if err := sec.addVersion(&version{ID: in.ClientRequestToken, payload: in.payload, Created: now}, nil); err != nil {
-			return secretReply{}, err
+		if err := sec.addVersion(&version{ID: in.ClientRequestToken, Value: *in.SecretString, Created: now}); err != nil {
+			return nil, err
 		}
 		reply.VersionId = in.ClientRequestToken
 	}
@@ -132,176 +157,66 @@ func (st *store) updateSecret(now time.Time, in updateSecretInput) (secretReply,
 	return reply, nil
 }
 
-type putSecretValueInput struct {
-	SecretId           string
-	ClientRequestToken string
-	VersionStages      []string
-	payload
-}
-
-// putSecretValue adds a version. With the token and the value of an existing one it succeeds and does nothing.
-func (st *store) putSecretValue(now time.Time, in putSecretValueInput) (secretReply, error) {
-	if in.empty() {
-		return secretReply{}, fail("InvalidRequestException", "You must provide either SecretString or SecretBinary.")
-	}
-	if err := checkValue(in.payload, in.ClientRequestToken); err != nil {
-		return secretReply{}, err
-	}
-	if len(in.VersionStages) > maxLabels {
-		return secretReply{}, invalid("versionStages", "Member must have length less than or equal to %d", maxLabels)
-	}
-	sec, err := st.live(in.SecretId)
-	if err != nil {
-		return secretReply{}, err
+// putValue adds a version. With the token and the value of an existing one it succeeds and does nothing.
+func (st *store) putValue(now time.Time, sec *secret, in input) (any, error) {
+	if in.SecretString == nil {
+		return nil, fail("InvalidRequestException", "You must provide either SecretString or SecretBinary.")
 	}
 	v := sec.version(in.ClientRequestToken)
-	switch {
-	case v == nil:
-		v = &version{ID: in.ClientRequestToken, payload: in.payload, Created: now}
-		if err := sec.addVersion(v, in.VersionStages); err != nil {
-			return secretReply{}, err
+	if v == nil {
+		v = &version{ID: in.ClientRequestToken, Value: *in.SecretString, Created: now}
+		if err := sec.addVersion(v); err != nil {
+			return nil, err
 		}
 		st.touch(sec, now)
-	case !v.equal(in.payload):
-		return secretReply{}, tokenInUse(in.ClientRequestToken, sec)
+	}
+	if v.Value != *in.SecretString {
+		return nil, tokenInUse(in.ClientRequestToken, sec)
 	}
 	return secretReply{ARN: sec.ARN, Name: sec.Name, VersionId: v.ID, VersionStages: v.Labels}, nil
 }
 
-type deleteSecretInput struct {
-	SecretId                   string
-	RecoveryWindowInDays       *int
-	ForceDeleteWithoutRecovery bool
+func tokenInUse(token string, sec *secret) error {
+	return fail("ResourceExistsException", "You can't use ClientRequestToken %s because that value is already in use for a version of secret %s.", token, sec.ARN)
 }
 
-// deleteSecret starts the recovery window, or deletes for good. The latter also works on a secret whose window is
-// running, which is the usual way to free its name, and succeeds where there is no such secret.
-func (st *store) deleteSecret(now time.Time, in deleteSecretInput) (secretReply, error) {
-	days := 30
-	if in.RecoveryWindowInDays != nil {
-		if in.ForceDeleteWithoutRecovery {
-			return secretReply{}, fail("InvalidParameterException", "You can't use ForceDeleteWithoutRecovery in conjunction with RecoveryWindowInDays.")
-		}
-		if days = *in.RecoveryWindowInDays; days < 7 || days > 30 {
-			return secretReply{}, fail("InvalidParameterException", "RecoveryWindowInDays value must be between 7 and 30 days (inclusive).")
-		}
+// deleteForGood also works on a secret whose recovery window is running, which is the usual way to free its name. It
+// succeeds where there is no such secret.
+func (st *store) deleteForGood(now time.Time, sec *secret, name string) secretReply {
+	reply := secretReply{ARN: st.arnOf(name), Name: name, DeletionDate: stamp{now}}
+	if sec != nil {
+		st.remove(sec, now)
 	}
-	sec, err := st.find(in.SecretId)
-	if in.ForceDeleteWithoutRecovery && in.SecretId != "" {
-		reply := secretReply{ARN: st.newARN(nameOf(in.SecretId)), Name: nameOf(in.SecretId), DeletionDate: stamp{now}}
-		if err == nil {
-			reply.ARN, reply.Name = sec.ARN, sec.Name
-			st.remove(sec, now)
-		}
-		return reply, nil
-	}
-	if err != nil {
-		return secretReply{}, err
-	}
-	if sec.pending() {
-		return secretReply{}, fail("InvalidRequestException", "You can't perform this operation on the secret because it was already scheduled for deletion.")
-	}
-	sec.Deletion = now.Add(time.Duration(days) * 24 * time.Hour)
-	st.awaitDeletion(sec)
-	st.touch(sec, now)
-	return secretReply{ARN: sec.ARN, Name: sec.Name, DeletionDate: stamp{sec.Deletion}}, nil
+	return reply
 }
 
-type secretIDInput struct{ SecretId string }
-
-// restoreSecret ends the recovery window. The secret is the one it was, ARN, versions and labels included.
-func (st *store) restoreSecret(now time.Time, in secretIDInput) (secretReply, error) {
-	sec, err := st.find(in.SecretId)
-	if err != nil {
-		return secretReply{}, err
-	}
-	if sec.pending() {
-		sec.Deletion = time.Time{}
-		st.touch(sec, now)
-	}
-	return secretReply{ARN: sec.ARN, Name: sec.Name}, nil
-}
-
-type tagResourceInput struct {
-	SecretId string
-	Tags     []tag
-}
-
-func (st *store) tagResource(now time.Time, in tagResourceInput) (struct{}, error) {
-	sec, err := st.live(in.SecretId)
-	if err != nil {
-		return struct{}{}, err
-	}
-	before := sec.Tags
-	if sec.setTags(in.Tags); len(sec.Tags) > maxTags {
-		sec.Tags = before
-		return struct{}{}, fail("LimitExceededException", "A secret can have up to %d tags.", maxTags)
-	}
-	st.touch(sec, now)
-	return struct{}{}, nil
-}
-
-type untagResourceInput struct {
-	SecretId string
-	TagKeys  []string
-}
-
-func (st *store) untagResource(now time.Time, in untagResourceInput) (struct{}, error) {
-	sec, err := st.live(in.SecretId)
-	if err != nil {
-		return struct{}{}, err
-	}
-	sec.Tags = slices.DeleteFunc(slices.Clone(sec.Tags), func(t tag) bool { return slices.Contains(in.TagKeys, t.Key) })
-	st.touch(sec, now)
-	return struct{}{}, nil
-}
-
-// setTags adds tags, or gives them new values. It leaves the old slice alone, which a listing may still show.
-func (sec *secret) setTags(tags []tag) {
-	all := slices.Clone(sec.Tags)
+// setTags adds tags, or gives them new values.
+func (sec *secret) setTags(tags []tag) error {
+	all := make(map[string]string)
+	maps.Copy(all, sec.Tags)
 	for _, t := range tags {
-		if i := slices.IndexFunc(all, func(old tag) bool { return old.Key == t.Key }); i >= 0 {
-			all[i] = t
-		} else {
-			all = append(all, t)
-		}
+		all[t.Key] = t.Value
+	}
+	if len(all) > maxTags {
+		return fail("InvalidParameterException", "A secret can have up to %d tags.", maxTags)
 	}
 	sec.Tags = all
-}
-
-func checkDescription(d string) error {
-	if utf8.RuneCountInString(d) > maxDescription {
-		return invalid("description", "Member must have length less than or equal to %d", maxDescription)
-	}
 	return nil
 }
 
-// checkValue checks a new version's value, if there is one, and its token. The SDKs make up a token where the caller
-// gave none; a bare HTTP request has to (observed).
-func checkValue(p payload, token string) error {
-	if token != "" && (len(token) < minToken || len(token) > maxToken) {
-		return invalid("clientRequestToken", "Member must have length between %d and %d", minToken, maxToken)
-	}
+// check checks what the service model says about a description, a new value and its token. The SDKs make up a token if
+// the caller gives none; a bare HTTP request has to give one (observed).
+func (in *input) check() error {
+	value, token := in.SecretString, in.ClientRequestToken
 	switch {
-	case p.empty():
-		return nil
-	case p.SecretString != nil && p.SecretBinary != nil:
-		return fail("InvalidParameterException", "You can't specify both a binary secret value and a string secret value in the same secret.")
-	case p.SecretString != nil && (*p.SecretString == "" || len(*p.SecretString) > maxValue):
+	case in.Description != nil && utf8.RuneCountInString(*in.Description) > maxDescription:
+		return invalid("description", "Member must have length less than or equal to %d", maxDescription)
+	case token != "" && (len(token) < minToken || len(token) > maxToken):
+		return invalid("clientRequestToken", "Member must have length between %d and %d", minToken, maxToken)
+	case value != nil && (*value == "" || len(*value) > maxValue):
 		return invalid("secretString", "Member must have length between 1 and %d", maxValue)
-	case p.SecretString == nil && (len(p.SecretBinary) == 0 || len(p.SecretBinary) > maxValue):
-		return invalid("secretBinary", "Member must have length between 1 and %d", maxValue)
-	case token == "":
+	case value != nil && token == "":
 		return fail("InvalidRequestException", "You must provide a ClientRequestToken value. We recommend a UUID-type value.")
 	}
 	return nil
-}
-
-// invalid is AWS's answer to a member that breaks the service model. It never quotes the value.
-func invalid(member, format string, args ...any) error {
-	return fail("ValidationException", "1 validation error detected: Value at '"+member+"' failed to satisfy constraint: "+format, args...)
-}
-
-func tokenInUse(token string, sec *secret) error {
-	return fail("ResourceExistsException", "You can't use ClientRequestToken %s because that value is already in use for a version of secret %s.", token, sec.ARN)
 }

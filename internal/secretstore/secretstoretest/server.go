@@ -1,75 +1,78 @@
-// Package secretstoretest is a stand-in for AWS Secrets Manager: an HTTP server that speaks its protocol (AWS JSON 1.1)
-// and keeps its rules, so that the real AWS SDK can be pointed at it. Tests use it, and so do the programs that run the
-// connector without an AWS account.
+// Package secretstoretest is a stand-in for AWS Secrets Manager: an HTTP server that speaks the service's protocol (AWS
+// JSON 1.1) and keeps its rules, so that the real AWS SDK can be pointed at it. Tests use it, and so do the programs that
+// run the connector without an AWS account.
 //
-// The rules are those of the API reference; where a comment says "observed", they are what AWS was seen to answer in
-// recordings and issues, since the reference does not say. Not copied are signatures (an Authorization header is
-// asked for, not verified), permissions beyond Options.Authorize, encryption, rotation, replication and the short while
-// for which a forced deletion holds on to its name.
+// The rules come from the API reference. A comment says "observed" where the reference is silent and recordings or
+// issues show what AWS answers. The stand-in wants an Authorization header but does not verify the signature. It knows
+// no encryption and no rotation. It refuses every operation and every parameter that nothing here uses, and names it.
 //
 // Values are held in memory in the clear, and in Options.File if one is named.
 package secretstoretest
 
 import (
+	"cmp"
 	"context"
-	"errors"
+	"encoding/json"
 	"fmt"
-	"net"
 	"net/http"
+	"net/http/httptest"
 	"sync"
+	"testing"
 	"time"
 )
 
-// Options say how a Server departs from an immediate, unlimited, forgetful one. The zero value is such a server.
+// Options say how a Server differs from one that is immediate, unlimited and forgetful. The zero value is such a server.
 type Options struct {
-	// Now is the server's clock: dates, recovery windows, lag and quotas go by it. If nil, time.Now.
+	// Now is the server's clock, which rules dates, recovery windows, lag and quotas. If nil, time.Now.
 	Now func() time.Time
 
-	// Region is what the ARNs name. If empty, us-east-1.
+	// Region stands in the ARNs. If empty, us-east-1.
 	Region string
 
 	// ListLag makes ListSecrets show the secrets as they were that long ago. The API reference warns of five minutes.
-	// Whatever Options.File held at the start counts as old.
+	// What Options.File held at the start counts as old.
 	ListLag time.Duration
 
-	// Quotas throttle requests. If zero, nothing does; AWSQuotas are the documented ones.
+	// Quotas throttle requests. If nil, nothing does.
 	Quotas Quotas
 
-	// Authorize, if set, decides who may do what: whether the caller with this access key ID may take an action, such as
-	// "secretsmanager:UpdateSecret", on a resource: the secret's ARN with the six characters at its end, which a secret that
-	// does not exist has too, or "*" for an action on no secret in particular. It is called with the Server locked. Not asked
-	// for are the further permissions that AWS wants for tags in CreateSecret and for each secret of a BatchGetSecretValue.
+	// Authorize, if set, decides whether the caller with this access key ID may take an action, such as
+	// "secretsmanager:UpdateSecret", on a resource. The resource is the secret's ARN, which a secret that does not exist
+	// has too, or "*" for ListSecrets. The Server is locked during the call.
 	Authorize func(accessKeyID, action, resource string) bool
 
 	// Latency is added to each reply, in real time.
 	Latency time.Duration
 
-	// File, if set, is where the state is loaded from and saved to after each change. It holds values in the clear and
-	// is readable by its owner only. A missing file is an empty state.
+	// File, if set, is loaded at the start and saved after each change. It holds values in the clear and only its owner
+	// can read it. A missing file is an empty state.
 	File string
 }
 
-// TB is what Start needs of a test: *testing.T and *testing.B have it.
-type TB interface {
-	Cleanup(func())
-	Fatalf(format string, args ...any)
+// Quotas are requests per second by operation. A second's worth may come at once. An operation without a quota is never
+// throttled. PutSecretValue counts as UpdateSecret, and UntagResource as TagResource.
+type Quotas map[string]int
+
+// AWSQuotas are those that AWS documents per account and Region (Secrets Manager User Guide, "Quotas", and the
+// announcements of 2022-11-11 and 2025-03-04).
+var AWSQuotas = Quotas{
+	"UpdateSecret": 50, "CreateSecret": 50, "DeleteSecret": 50, "RestoreSecret": 50, "TagResource": 50,
+	"GetSecretValue": 10000, "DescribeSecret": 40000, "ListSecrets": 100,
 }
+
+var countsAs = map[string]string{"PutSecretValue": "UpdateSecret", "UntagResource": "TagResource"}
 
 // Server is the stand-in. It is an http.Handler, and safe for concurrent use.
 type Server struct {
-	now       func() time.Time
-	authorize func(accessKeyID, action, resource string) bool
-	latency   time.Duration
-	file      string
+	options Options
 
 	mu      sync.Mutex // guards everything below
 	store   *store
-	buckets map[group]*bucket
+	buckets map[string]*bucket
 	calls   []*Call
 	faults  []*Fault
 	saveErr error
-	http    *http.Server
-	url     string
+	http    *httptest.Server
 }
 
 // New returns a server that does not listen yet. It fails if Options.File cannot be read.
@@ -77,16 +80,10 @@ func New(o Options) (*Server, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	if o.Region == "" {
-		o.Region = "us-east-1"
-	}
-	s := &Server{
-		now:       o.Now,
-		authorize: o.Authorize,
-		latency:   o.Latency,
-		file:      o.File,
-		store:     newStore(o.Region, o.ListLag),
-		buckets:   o.Quotas.buckets(),
+	o.Region = cmp.Or(o.Region, "us-east-1")
+	s := &Server{options: o, store: newStore(o.Region, o.ListLag), buckets: make(map[string]*bucket)}
+	for op, rate := range o.Quotas {
+		s.buckets[op] = &bucket{rate: float64(rate), tokens: float64(rate)}
 	}
 	if o.File != "" {
 		if err := s.store.load(o.File); err != nil {
@@ -96,140 +93,144 @@ func New(o Options) (*Server, error) {
 	return s, nil
 }
 
-// Start returns a server that listens on a free loopback port until the test ends.
-func Start(tb TB, o Options) *Server {
+// Start returns a server that listens until the test ends.
+func Start(tb testing.TB, o Options) *Server {
+	tb.Helper()
 	s, err := New(o)
-	if err == nil {
-		err = s.Listen("127.0.0.1:0")
-	}
 	if err != nil {
 		tb.Fatalf("starting the stand-in Secrets Manager: %v", err)
-		return nil
 	}
+	s.URL()
 	tb.Cleanup(func() { _ = s.Close() })
 	return s
 }
 
-// Listen starts answering on addr, in the background, until Close.
-func (s *Server) Listen(addr string) error {
-	l, err := net.Listen("tcp", addr)
-	if err != nil {
-		return err
-	}
-	srv := &http.Server{Handler: s, ReadHeaderTimeout: 10 * time.Second}
-	s.mu.Lock()
-	s.http, s.url = srv, "http://"+l.Addr().String()
-	s.mu.Unlock()
-	go func() { _ = srv.Serve(l) }()
-	return nil
-}
-
-// URL is where the server listens, after Start or Listen: what BaseEndpoint or AWS_ENDPOINT_URL_SECRETS_MANAGER take.
+// URL is what BaseEndpoint or AWS_ENDPOINT_URL_SECRETS_MANAGER take. The first call makes the server listen, on a free
+// loopback port.
 func (s *Server) URL() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.url
+	if s.http == nil {
+		s.http = httptest.NewServer(s)
+	}
+	return s.http.URL
 }
 
-// Close stops listening and cuts every connection. Its error includes that of a failed save to Options.File.
+// Close stops listening and cuts every connection. It returns the error of the last save to Options.File.
 func (s *Server) Close() error {
 	s.mu.Lock()
 	srv, err := s.http, s.saveErr
-	s.http = nil
 	s.mu.Unlock()
 	if srv != nil {
-		err = errors.Join(err, srv.Close())
+		srv.CloseClientConnections()
+		srv.Close()
 	}
 	return err
 }
 
-// ServeHTTP answers one request. To drop a reply it panics with http.ErrAbortHandler, which net/http takes as the wish to
-// cut the connection.
+// ServeHTTP answers one request. To cut the connection it panics with http.ErrAbortHandler, as net/http wants it.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	req, err := readRequest(w, r)
+	req, err := readRequest(r)
 	call := s.record(req)
 	var reply []byte
 	if err == nil {
 		reply, err = s.answer(r.Context(), req)
 	}
-	if wait(r.Context(), max(s.latency, minLatency(reply))) != nil {
+	if wait(r.Context(), max(s.options.Latency, minLatency(reply))) != nil {
 		err = errDropped
 	}
 	s.settle(call, err)
-	if errors.Is(err, errDropped) {
-		panic(http.ErrAbortHandler)
-	}
 	writeReply(w, reply, err)
 }
 
-// answer carries req out, unless a fault says otherwise.
+// answer performs req, unless a fault says otherwise.
 func (s *Server) answer(ctx context.Context, req request) ([]byte, error) {
-	op, ok := operations[req.op]
-	if !ok {
-		return nil, fail("InvalidAction", "The stand-in Secrets Manager does not offer the operation %q.", req.op)
-	}
 	fault := s.fault(req)
 	if fault == nil {
-		return s.perform(op, req)
+		return s.perform(req)
 	}
 	if fault.After {
-		if _, err := s.perform(op, req); err != nil {
+		if _, err := s.perform(req); err != nil {
 			return nil, err
 		}
 	}
 	if wait(ctx, fault.Delay) != nil {
 		return nil, errDropped
 	}
-	if err := fault.err(); err != nil {
-		return nil, err
+	switch {
+	case fault.Drop, fault.After && fault.Error == "":
+		return nil, errDropped
+	case fault.Error != "":
+		return nil, fail(fault.Error, "A fault that a test asked for.")
 	}
-	return s.perform(op, req)
+	return s.perform(req)
 }
 
-// perform runs op under the lock and saves what it changed.
-func (s *Server) perform(op operation, req request) ([]byte, error) {
+// perform carries req out under the lock and saves what it changed. The reply shares memory with the store, so it is
+// encoded there too.
+func (s *Server) perform(req request) ([]byte, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now := s.now()
-	if !s.buckets[op.group].take(now) {
-		return nil, fail("ThrottlingException", "Rate exceeded")
-	}
+	now := s.options.Now()
 	s.store.purge(now)
 	if err := s.permitLocked(req); err != nil {
 		return nil, err
 	}
-	reply, err := op.run(s.store, now, req.body)
-	if saveErr := s.saveLocked(); saveErr != nil {
+	if b := s.buckets[cmp.Or(countsAs[req.op], req.op)]; b != nil && !b.take(now) {
+		return nil, fail("ThrottlingException", "Rate exceeded")
+	}
+	out, err := s.store.perform(now, req.op, req.input)
+	if s.saveLocked() != nil {
 		return nil, fail("InternalServiceError", "The state could not be saved.")
 	}
-	return reply, err
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(out)
 }
 
-// permitLocked refuses what Authorize does. AWS looks at that before it looks for the secret (observed), and repeats the
-// SecretId as it was given.
+// permitLocked refuses what Authorize refuses. AWS checks permissions before it looks for the secret, and its message
+// repeats the SecretId as the caller gave it (observed).
 func (s *Server) permitLocked(req request) error {
-	if s.authorize == nil {
+	if s.options.Authorize == nil {
 		return nil
 	}
 	action, resource, on := "secretsmanager:"+req.op, "*", ""
 	if req.secret != "" {
-		resource, on = s.store.arnOf(req.secret), " on resource: "+req.secretID
+		resource, on = s.store.arnOf(req.secret), " on resource: "+cmp.Or(req.SecretId, req.Name)
 	}
-	if s.authorize(req.accessKeyID, action, resource) {
+	if s.options.Authorize(req.accessKeyID, action, resource) {
 		return nil
 	}
 	return fail("AccessDeniedException", "User: arn:aws:sts::%s:assumed-role/%s/session is not authorized to perform: %s%s because no identity-based policy allows the %[3]s action",
 		account, req.accessKeyID, action, on)
 }
 
-// saveLocked writes the state to Options.File if it changed since the last time.
+// saveLocked writes the state to Options.File if it has changed since the last time.
 func (s *Server) saveLocked() error {
-	if !s.store.dirty || s.file == "" {
-		return nil
+	if s.store.dirty && s.options.File != "" {
+		s.saveErr = s.store.save(s.options.File)
+		return s.saveErr
 	}
-	err := s.store.save(s.file)
-	s.saveErr = err
-	return err
+	return nil
+}
+
+// bucket is a token bucket that holds one second's worth and starts full.
+type bucket struct {
+	rate, tokens float64
+	last         time.Time
+}
+
+func (b *bucket) take(now time.Time) bool {
+	if elapsed := now.Sub(b.last); elapsed > 0 {
+		b.tokens = min(b.rate, b.tokens+elapsed.Seconds()*b.rate)
+		b.last = now
+	}
+	if b.tokens < 1 {
+		return false
+	}
+	b.tokens--
+	return true
 }
 
 // wait pauses for d, or until ctx ends, and then returns its error.

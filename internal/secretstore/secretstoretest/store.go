@@ -1,7 +1,6 @@
 package secretstoretest
 
 import (
-	"bytes"
 	"crypto/rand"
 	"slices"
 	"strings"
@@ -14,7 +13,7 @@ const (
 	previous = "AWSPREVIOUS"
 )
 
-// Versions: the newest hundred are kept, and all of the last day; past that a write fails (PutSecretValue, UpdateSecret).
+// AWS keeps the newest hundred versions, and all of the last day. Beyond that a write fails (PutSecretValue, UpdateSecret).
 const (
 	maxVersions   = 100
 	versionMinAge = 24 * time.Hour
@@ -22,38 +21,20 @@ const (
 
 const account = "123456789012"
 
-// payload is what a version holds: a string or bytes.
-type payload struct {
-	SecretString *string `json:",omitempty"`
-	SecretBinary []byte  `json:",omitempty"`
-}
-
-func (p payload) empty() bool { return p.SecretString == nil && p.SecretBinary == nil }
-
-func (p payload) equal(q payload) bool {
-	if p.SecretString == nil || q.SecretString == nil {
-		return p.SecretString == q.SecretString && bytes.Equal(p.SecretBinary, q.SecretBinary)
-	}
-	return *p.SecretString == *q.SecretString
-}
-
 type version struct {
-	ID string
-	payload
+	ID      string
+	Value   string `json:"SecretString"`
 	Created time.Time
 	Labels  []string // sorted
 }
 
-type tag struct{ Key, Value string }
-
 // secret is one secret from creation to final deletion. A name that is created again is another secret.
 type secret struct {
 	Name, ARN, Description string
-	Tags                   []tag      `json:",omitempty"`
-	Created, Changed       time.Time  // Changed: by any edit, tags and description included
-	Accessed               time.Time  `json:",omitzero"` // a day, not a moment
-	Deletion               time.Time  `json:",omitzero"` // end of the recovery window, if deletion is pending
-	Versions               []*version // oldest first
+	Tags                   map[string]string `json:",omitempty"`
+	Created, Changed       time.Time         // Changed: by any edit, tags and description included
+	Deletion               time.Time         `json:",omitzero"` // end of the recovery window, if deletion is pending
+	Versions               []*version        // oldest first
 
 	seq  int64 // order of creation
 	gone bool  // deleted for good, and kept only while ListLag shows it
@@ -62,25 +43,24 @@ type secret struct {
 
 func (sec *secret) pending() bool { return !sec.Deletion.IsZero() }
 
+// version returns the version with this ID, nil if there is none.
 func (sec *secret) version(id string) *version {
-	for _, v := range sec.Versions {
-		if v.ID == id {
-			return v
-		}
-	}
-	return nil
+	return sec.find(func(v *version) bool { return v.ID == id })
 }
 
+// labelled returns the version with this staging label, nil if there is none.
 func (sec *secret) labelled(label string) *version {
-	for _, v := range sec.Versions {
-		if slices.Contains(v.Labels, label) {
-			return v
-		}
+	return sec.find(func(v *version) bool { return slices.Contains(v.Labels, label) })
+}
+
+func (sec *secret) find(wanted func(*version) bool) *version {
+	if i := slices.IndexFunc(sec.Versions, wanted); i >= 0 {
+		return sec.Versions[i]
 	}
 	return nil
 }
 
-// stages are the versions that have labels; the others count as deprecated and are shown only on demand.
+// stages are the versions that have labels. AWS does not show the others.
 func (sec *secret) stages() map[string][]string {
 	m := make(map[string][]string, 2)
 	for _, v := range sec.Versions {
@@ -91,9 +71,8 @@ func (sec *secret) stages() map[string][]string {
 	return m
 }
 
-// addVersion makes v the newest version and moves labels to it. AWSCURRENT leaves AWSPREVIOUS behind, and goes to a
-// secret's first version whatever the labels.
-func (sec *secret) addVersion(v *version, labels []string) error {
+// addVersion makes v the newest version and the current one.
+func (sec *secret) addVersion(v *version) error {
 	for i := 0; len(sec.Versions) >= maxVersions && i < len(sec.Versions); {
 		if old := sec.Versions[i]; len(old.Labels) == 0 && v.Created.Sub(old.Created) >= versionMinAge {
 			sec.Versions = slices.Delete(sec.Versions, i, i+1)
@@ -104,20 +83,20 @@ func (sec *secret) addVersion(v *version, labels []string) error {
 	if len(sec.Versions) >= maxVersions {
 		return fail("LimitExceededException", "You have exceeded the quota of %d versions of a secret within 24 hours.", maxVersions)
 	}
-	if len(labels) == 0 || sec.labelled(current) == nil {
-		labels = append(slices.Clone(labels), current)
-	}
 	sec.Versions = append(sec.Versions, v)
-	for _, label := range labels {
-		if holder := sec.labelled(label); label == current && holder != nil && holder != v {
-			sec.move(previous, holder)
-		}
-		sec.move(label, v)
-	}
+	sec.promote(v)
 	return nil
 }
 
-// move gives label to v alone.
+// promote moves AWSCURRENT to v, and AWSPREVIOUS to the version that had AWSCURRENT.
+func (sec *secret) promote(v *version) {
+	if holder := sec.labelled(current); holder != nil {
+		sec.move(previous, holder)
+	}
+	sec.move(current, v)
+}
+
+// move takes label from its holder and gives it to v.
 func (sec *secret) move(label string, v *version) {
 	if holder := sec.labelled(label); holder != nil {
 		holder.Labels = slices.DeleteFunc(holder.Labels, func(l string) bool { return l == label })
@@ -134,23 +113,16 @@ type store struct {
 	names   map[string]*secret // live and pending ones
 	all     []*secret          // in order of creation, gone ones included
 	byName  []*secret          // all, sorted; nil once all has changed
-	removed int                // how many of all are gone
+	pending []*secret          // all whose deletion is pending, and some others
 	seq     int64
-	due     time.Time // when the first recovery window may end; zero if none runs
-	dirty   bool      // changed since the last save
+	dirty   bool // changed since the last save
 }
 
 func newStore(region string, lag time.Duration) *store {
 	return &store{region: region, lag: lag, names: make(map[string]*secret)}
 }
 
-// add makes a new secret with an ARN of its own, even where the name was used before.
-func (st *store) add(name string, now time.Time) *secret {
-	sec := &secret{Name: name, ARN: st.newARN(name), Created: now}
-	st.enter(sec)
-	return sec
-}
-
+// enter adds a secret that is new.
 func (st *store) enter(sec *secret) {
 	st.seq++
 	sec.seq = st.seq
@@ -172,67 +144,17 @@ func (st *store) remove(sec *secret, now time.Time) {
 	sec.gone = true
 	st.dirty = true
 	st.remember(sec, now)
-	// Tidied in bulk, so that deleting everything does not cost the square of it.
-	if st.removed++; st.removed > len(st.all)/2 {
-		before := len(st.all)
-		st.all = slices.DeleteFunc(st.all, func(sec *secret) bool { return sec.gone && st.forgotten(sec, now) })
-		st.removed -= before - len(st.all)
-		st.byName = nil
-	}
 }
 
-// purge removes the secrets whose recovery window is over. AWS promises no time for it; here it is at once.
+// purge removes the secrets whose recovery window is over. AWS promises no time for that; here it is at once.
 func (st *store) purge(now time.Time) {
-	if st.due.IsZero() || now.Before(st.due) {
-		return
-	}
-	st.due = time.Time{}
-	for _, sec := range slices.Clone(st.all) {
-		switch {
-		case sec.gone || !sec.pending():
-		case now.Before(sec.Deletion):
-			st.awaitDeletion(sec)
-		default:
+	st.pending = slices.DeleteFunc(st.pending, func(sec *secret) bool {
+		over := sec.pending() && !sec.gone && !now.Before(sec.Deletion)
+		if over {
 			st.remove(sec, now)
 		}
-	}
-}
-
-func (st *store) awaitDeletion(sec *secret) {
-	if st.due.IsZero() || sec.Deletion.Before(st.due) {
-		st.due = sec.Deletion
-	}
-}
-
-// find resolves a SecretId: a name, an ARN, or an ARN without the six characters at its end.
-func (st *store) find(id string) (*secret, error) {
-	if id == "" || len(id) > 2048 {
-		return nil, invalid("secretId", "Member must have length between 1 and 2048")
-	}
-	sec := st.names[id]
-	if prefix := st.arnPrefix(); strings.HasPrefix(id, prefix) {
-		sec = st.names[nameOf(id)]
-		if sec == nil || sec.ARN != id {
-			sec = st.names[strings.TrimPrefix(id, prefix)]
-		}
-	}
-	if sec == nil {
-		return nil, fail("ResourceNotFoundException", "Secrets Manager can't find the specified secret.")
-	}
-	return sec, nil
-}
-
-// live is find for the operations that refuse a secret whose deletion is pending, which is nearly all of them.
-func (st *store) live(id string) (*secret, error) {
-	sec, err := st.find(id)
-	if err == nil && sec.pending() {
-		return nil, fail("InvalidRequestException", "You can't perform this operation on the secret because it was marked for deletion.")
-	}
-	return sec, err
-}
-
-func (st *store) arnPrefix() string {
-	return "arn:aws:secretsmanager:" + st.region + ":" + account + ":secret:"
+		return over || sec.gone || !sec.pending()
+	})
 }
 
 // arnOf is the ARN of the secret with that name, or one that it might get.
@@ -244,24 +166,15 @@ func (st *store) arnOf(name string) string {
 }
 
 func (st *store) newARN(name string) string {
-	const letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
-	var b [6]byte
-	_, _ = rand.Read(b[:]) // never fails
-	for i := range b {
-		b[i] = letters[int(b[i])%len(letters)]
-	}
-	return st.arnPrefix() + name + "-" + string(b[:])
+	return "arn:aws:secretsmanager:" + st.region + ":" + account + ":secret:" + name + "-" + rand.Text()[:6]
 }
 
 // nameOf is the name that a SecretId stands for: itself, or what an ARN has between ":secret:" and its last six
 // characters.
 func nameOf(id string) string {
 	_, rest, ok := strings.Cut(id, ":secret:")
-	if !ok {
-		return id
-	}
-	if i := len(rest) - len("-AbCdEf"); i > 0 && rest[i] == '-' {
+	if i := len(rest) - len("-AbCdEf"); ok && i > 0 && rest[i] == '-' {
 		return rest[:i]
 	}
-	return rest
+	return id
 }
