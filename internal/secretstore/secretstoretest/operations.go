@@ -82,10 +82,8 @@ func (st *store) perform(now time.Time, op string, in input) (any, error) {
 		}
 		reply.VersionId, reply.SecretString, reply.VersionStages, reply.CreatedDate = v.ID, v.Value, v.Labels, stamp{v.Created}
 		return reply, nil
-	case "UpdateSecret":
-		return st.update(now, sec, in)
-	case "PutSecretValue":
-		return st.putValue(now, sec, in)
+	case "UpdateSecret", "PutSecretValue":
+		return st.write(now, sec, in)
 	case "DeleteSecret":
 		days := 30
 		if in.RecoveryWindowInDays != nil {
@@ -132,52 +130,35 @@ func (st *store) create(now time.Time, in input) (any, error) {
 		return nil, err
 	}
 	st.enter(sec)
-	return st.update(now, sec, in)
+	return st.write(now, sec, in)
 }
 
 var namePattern = regexp.MustCompile(`^[A-Za-z0-9/_+=.@-]+$`)
 
-// update changes the description, the value, or both at once. A token that already is a version is refused, whatever the
-// value.
-func (st *store) update(now time.Time, sec *secret, in input) (any, error) {
+// write changes the value, the description, or both at once. A token that is the ID of a version already adds none: with
+// the value of that version the call succeeds, and with another value it fails. The API reference says so of
+// PutSecretValue. Of UpdateSecret it says that it always fails, but AWS was seen to succeed (moto's tests that are verified
+// against AWS, getmoto/moto 9741).
+func (st *store) write(now time.Time, sec *secret, in input) (any, error) {
 	reply := secretReply{ARN: sec.ARN, Name: sec.Name}
 	if in.SecretString != nil {
-		if sec.version(in.ClientRequestToken) != nil {
-			return nil, tokenInUse(in.ClientRequestToken, sec)
+		v := sec.version(in.ClientRequestToken)
+		if v == nil {
+			v = &version{ID: in.ClientRequestToken, Value: *in.SecretString, Created: now}
+			if err := sec.addVersion(v); err != nil {
+				return nil, err
+			}
 		}
-		if err := sec.addVersion(&version{ID: in.ClientRequestToken, Value: *in.SecretString, Created: now}); err != nil {
-			return nil, err
+		if v.Value != *in.SecretString {
+			return nil, fail("ResourceExistsException", "You can't use ClientRequestToken %s because that value is already in use for a version of secret %s.", v.ID, sec.ARN)
 		}
-		reply.VersionId = in.ClientRequestToken
+		reply.VersionId, reply.VersionStages = v.ID, v.Labels
 	}
 	if in.Description != nil {
 		sec.Description = *in.Description
 	}
 	st.touch(sec, now)
 	return reply, nil
-}
-
-// putValue adds a version. With the token and the value of an existing one it succeeds and does nothing.
-func (st *store) putValue(now time.Time, sec *secret, in input) (any, error) {
-	if in.SecretString == nil {
-		return nil, fail("InvalidRequestException", "You must provide either SecretString or SecretBinary.")
-	}
-	v := sec.version(in.ClientRequestToken)
-	if v == nil {
-		v = &version{ID: in.ClientRequestToken, Value: *in.SecretString, Created: now}
-		if err := sec.addVersion(v); err != nil {
-			return nil, err
-		}
-		st.touch(sec, now)
-	}
-	if v.Value != *in.SecretString {
-		return nil, tokenInUse(in.ClientRequestToken, sec)
-	}
-	return secretReply{ARN: sec.ARN, Name: sec.Name, VersionId: v.ID, VersionStages: v.Labels}, nil
-}
-
-func tokenInUse(token string, sec *secret) error {
-	return fail("ResourceExistsException", "You can't use ClientRequestToken %s because that value is already in use for a version of secret %s.", token, sec.ARN)
 }
 
 // deleteForGood also works on a secret whose recovery window is running, which is the usual way to free its name. It
