@@ -150,6 +150,10 @@ func (st *store) write(now time.Time, sec *secret, in input) (any, error) {
 			}
 		}
 		if v.Value != *in.SecretString {
+			if st.refusedWrites && in.Description != nil {
+				sec.Description = *in.Description
+				st.touch(sec, now)
+			}
 			return nil, fail("ResourceExistsException", "You can't use ClientRequestToken %s because that value is already in use for a version of secret %s.", v.ID, sec.ARN)
 		}
 		reply.VersionId, reply.VersionStages = v.ID, v.Labels

@@ -41,6 +41,10 @@ type Options struct {
 	// has too, or "*" for ListSecrets. The Server is locked during the call.
 	Authorize func(accessKeyID, action, resource string) bool
 
+	// RefusedUpdateWritesDescription makes an UpdateSecret that is refused for its token write its Description all the
+	// same. Nobody documents what AWS does; fakecloud 0.51 does this.
+	RefusedUpdateWritesDescription bool
+
 	// Latency is added to each reply, in real time.
 	Latency time.Duration
 
@@ -81,7 +85,7 @@ func New(o Options) (*Server, error) {
 		o.Now = time.Now
 	}
 	o.Region = cmp.Or(o.Region, "us-east-1")
-	s := &Server{options: o, store: newStore(o.Region, o.ListLag), buckets: make(map[string]*bucket)}
+	s := &Server{options: o, store: newStore(o), buckets: make(map[string]*bucket)}
 	for op, rate := range o.Quotas {
 		s.buckets[op] = &bucket{rate: float64(rate), tokens: float64(rate)}
 	}

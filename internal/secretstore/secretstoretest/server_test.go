@@ -389,6 +389,25 @@ func TestVersionQuota(t *testing.T) {
 	}
 }
 
+func TestRefusedUpdateWritesDescription(t *testing.T) {
+	for writes, want := range map[bool]string{false: "d1", true: "d2"} {
+		s := secretstoretest.Start(t, secretstoretest.Options{RefusedUpdateWritesDescription: writes})
+		s.Put("a", "v1", "d1")
+		d, err := newClient(s).DescribeSecret(t.Context(), &sm.DescribeSecretInput{SecretId: new("a")})
+		check(t, "describe", err, success)
+		for used := range d.VersionIdsToStages {
+			_, err := newClient(s).UpdateSecret(t.Context(), &sm.UpdateSecretInput{
+				SecretId: new("a"), ClientRequestToken: &used, SecretString: new("v2"), Description: new("d2"),
+			})
+			check(t, "update", err, "ResourceExistsException")
+		}
+		value, _ := s.Value("a")
+		if description, _ := s.Description("a"); value != "v1" || description != want {
+			t.Errorf("%t: holds %s, %s, want v1, %s", writes, value, description, want)
+		}
+	}
+}
+
 // Time
 
 func TestRecoveryWindowEnds(t *testing.T) {

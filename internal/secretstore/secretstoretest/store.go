@@ -107,8 +107,9 @@ func (sec *secret) move(label string, v *version) {
 
 // store is the state of one account in one Region. The Server's lock guards it.
 type store struct {
-	region string
-	lag    time.Duration
+	region        string
+	lag           time.Duration
+	refusedWrites bool // RefusedUpdateWritesDescription
 
 	names   map[string]*secret // live and pending ones
 	all     []*secret          // in order of creation, gone ones included
@@ -118,8 +119,8 @@ type store struct {
 	dirty   bool // changed since the last save
 }
 
-func newStore(region string, lag time.Duration) *store {
-	return &store{region: region, lag: lag, names: make(map[string]*secret)}
+func newStore(o Options) *store {
+	return &store{region: o.Region, lag: o.ListLag, refusedWrites: o.RefusedUpdateWritesDescription, names: make(map[string]*secret)}
 }
 
 // enter adds a secret that is new.
