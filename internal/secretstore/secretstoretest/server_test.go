@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -390,20 +391,16 @@ func TestVersionQuota(t *testing.T) {
 }
 
 func TestRefusedUpdateWritesDescription(t *testing.T) {
-	for writes, want := range map[bool]string{false: "d1", true: "d2"} {
+	for writes, want := range map[bool]string{false: "d1", true: "d3"} {
 		s := secretstoretest.Start(t, secretstoretest.Options{RefusedUpdateWritesDescription: writes})
 		s.Put("a", "v1", "d1")
-		d, err := newClient(s).DescribeSecret(t.Context(), &sm.DescribeSecretInput{SecretId: new("a")})
-		check(t, "describe", err, success)
-		for used := range d.VersionIdsToStages {
-			_, err := newClient(s).UpdateSecret(t.Context(), &sm.UpdateSecretInput{
-				SecretId: new("a"), ClientRequestToken: &used, SecretString: new("v2"), Description: new("d2"),
-			})
-			check(t, "update", err, "ResourceExistsException")
-		}
-		value, _ := s.Value("a")
-		if description, _ := s.Description("a"); value != "v1" || description != want {
-			t.Errorf("%t: holds %s, %s, want v1, %s", writes, value, description, want)
+		a, _ := s.Look("a")
+		_, err := newClient(s).UpdateSecret(t.Context(), &sm.UpdateSecretInput{
+			SecretId: new("a"), ClientRequestToken: &a.Version, SecretString: new("v3"), Description: new("d3"),
+		})
+		check(t, "update", err, "ResourceExistsException")
+		if a, _ := s.Look("a"); a.Value != "v1" || a.Description != want {
+			t.Errorf("%t: %+v, want v1, %s", writes, a, want)
 		}
 	}
 }
@@ -590,6 +587,10 @@ func TestSeedAndInspect(t *testing.T) {
 	if got := fmt.Sprint(value, description, s.Names()); got != "v149d149[a b]" {
 		t.Errorf("got %s", got)
 	}
+	a, _ := s.Look("a")
+	if want := (secretstoretest.Secret{Version: a.Version, Value: "v1", Versions: []string{a.Version}, Tags: map[string]string{"k": "v"}}); a.Version == "" || !reflect.DeepEqual(a, want) {
+		t.Errorf("Look: %+v, want %+v", a, want)
+	}
 	want := `a
   description ""
   tags map["k":"v"]
@@ -607,7 +608,7 @@ b
 	check(t, "delete", call(t.Context(), newClient(s), "DeleteSecret", "a"), success)
 	_, valued := s.Value("a")
 	_, described := s.Description("a")
-	if valued || described || len(s.Names()) != 1 || !strings.Contains(s.Snapshot(), "deletion pending true") {
+	if a, _ := s.Look("a"); !a.Pending || valued || described || len(s.Names()) != 1 || !strings.Contains(s.Snapshot(), "deletion pending true") {
 		t.Errorf("a secret whose deletion is pending looks like a live one:\n%s", s.Snapshot())
 	}
 	if s.Put("a", "v2", ""); len(s.Names()) != 2 || len(s.Calls()) != 2 {

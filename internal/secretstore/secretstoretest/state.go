@@ -9,26 +9,56 @@ import (
 	"time"
 )
 
-// Value is the AWSCURRENT value of a secret that is not being deleted.
-func (s *Server) Value(name string) (string, bool) {
+// Secret is a secret as it is at one moment, without any lag.
+type Secret struct {
+	Version     string   // the ID of the version that is AWSCURRENT; empty if there is none
+	Value       string   // of that version
+	Versions    []string // the IDs of all versions, oldest first
+	Description string
+	Tags        map[string]string
+	Pending     bool // its deletion is pending
+}
+
+// Look returns the secret with that name, and whether there is one.
+func (s *Server) Look(name string) (Secret, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if sec := s.liveLocked(name); sec != nil {
-		if v := sec.labelled(current); v != nil {
-			return v.Value, true
-		}
+	s.store.purge(s.options.Now())
+	sec := s.store.names[name]
+	if sec == nil {
+		return Secret{}, false
 	}
-	return "", false
+	return sec.look(), true
+}
+
+func (sec *secret) look() Secret {
+	x := Secret{Description: sec.Description, Tags: make(map[string]string), Pending: sec.pending()}
+	maps.Copy(x.Tags, sec.Tags)
+	for _, v := range sec.Versions {
+		x.Versions = append(x.Versions, v.ID)
+	}
+	if v := sec.labelled(current); v != nil {
+		x.Version, x.Value = v.ID, v.Value
+	}
+	return x
+}
+
+// Value is the AWSCURRENT value of a secret that is not being deleted.
+func (s *Server) Value(name string) (string, bool) {
+	x, _ := s.Look(name)
+	if x.Pending || x.Version == "" {
+		return "", false
+	}
+	return x.Value, true
 }
 
 // Description is that of a secret that is not being deleted.
 func (s *Server) Description(name string) (string, bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if sec := s.liveLocked(name); sec != nil {
-		return sec.Description, true
+	x, ok := s.Look(name)
+	if !ok || x.Pending {
+		return "", false
 	}
-	return "", false
+	return x.Description, true
 }
 
 // Names are the secrets that are not being deleted, sorted.
@@ -81,12 +111,4 @@ func (s *Server) Put(name, value, description string) {
 	_ = sec.addVersion(&version{ID: rand.Text() + rand.Text(), Value: value, Created: now}) // there is room
 	s.store.touch(sec, now)
 	_ = s.saveLocked() // Close reports it
-}
-
-func (s *Server) liveLocked(name string) *secret {
-	s.store.purge(s.options.Now())
-	if sec := s.store.names[name]; sec != nil && !sec.pending() {
-		return sec
-	}
-	return nil
 }
