@@ -72,7 +72,8 @@ type Fault struct {
 	// Times is how many requests are hit. The SDK's retries count. Zero: all, until ClearFaults.
 	Times int
 
-	// Error is the exception type to answer with, such as "ThrottlingException".
+	// Error is the exception type to answer with, such as "ThrottlingException". InvalidRequestException to CreateSecret is
+	// how a name behaves that AWS has not let go of yet after a forced deletion.
 	Error string
 
 	// Drop cuts the connection instead of answering.

@@ -52,12 +52,21 @@ type entry struct {
 	DeletedDate            stamp               `json:",omitzero"`
 	SecretVersionsToStages map[string][]string `json:",omitempty"`
 	VersionIdsToStages     map[string][]string `json:",omitempty"` // the same as DescribeSecret calls it
+	OwningService          string              `json:",omitempty"`
+	PrimaryRegion          string              `json:",omitempty"`
+	ReplicationStatus      []replica           `json:",omitempty"` // of DescribeSecret alone; the SDK ignores it in a list
 }
+
+type replica struct{ Region, Status string }
 
 func (sec *secret) entry() entry {
 	e := entry{
 		ARN: sec.ARN, Name: sec.Name, Description: sec.Description, CreatedDate: stamp{sec.Created},
 		LastChangedDate: stamp{sec.Changed}, DeletedDate: stamp{sec.Deletion}, SecretVersionsToStages: sec.stages(),
+		OwningService: sec.owningService, PrimaryRegion: sec.primaryRegion,
+	}
+	for _, region := range sec.replicas {
+		e.ReplicationStatus = append(e.ReplicationStatus, replica{region, "InSync"})
 	}
 	e.VersionIdsToStages = e.SecretVersionsToStages
 	for _, key := range slices.Sorted(maps.Keys(sec.Tags)) {

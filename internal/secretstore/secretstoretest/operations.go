@@ -3,6 +3,7 @@ package secretstoretest
 import (
 	"maps"
 	"regexp"
+	"strings"
 	"time"
 	"unicode/utf8"
 )
@@ -53,16 +54,26 @@ func (st *store) perform(now time.Time, op string, in input) (any, error) {
 	switch {
 	case in.ForceDeleteWithoutRecovery && in.RecoveryWindowInDays != nil:
 		return nil, fail("InvalidParameterException", "You can't use ForceDeleteWithoutRecovery in conjunction with RecoveryWindowInDays.")
-	case in.ForceDeleteWithoutRecovery:
-		return st.deleteForGood(now, sec, nameOf(in.SecretId)), nil
+	case in.ForceDeleteWithoutRecovery && sec == nil:
+		return secretReply{ARN: st.newARN(nameOf(in.SecretId)), Name: nameOf(in.SecretId), DeletionDate: stamp{now}}, nil
 	case sec == nil:
 		return nil, fail("ResourceNotFoundException", "Secrets Manager can't find the specified secret.")
+	}
+	if err := sec.refuses(op, in); err != nil {
+		return nil, err
 	}
 
 	reply := secretReply{ARN: sec.ARN, Name: sec.Name}
 	switch op {
 	case "DescribeSecret":
 		return sec.entry(), nil
+	case "DeleteSecret":
+		// This frees a name, also while its recovery window is running.
+		if in.ForceDeleteWithoutRecovery {
+			st.remove(sec, now)
+			reply.DeletionDate = stamp{now}
+			return reply, nil
+		}
 	case "RestoreSecret":
 		if sec.pending() {
 			sec.Deletion = time.Time{}
@@ -165,14 +176,20 @@ func (st *store) write(now time.Time, sec *secret, in input) (any, error) {
 	return reply, nil
 }
 
-// deleteForGood also works on a secret whose recovery window is running, which is the usual way to free its name. It
-// succeeds where there is no such secret.
-func (st *store) deleteForGood(now time.Time, sec *secret, name string) secretReply {
-	reply := secretReply{ARN: st.arnOf(name), Name: name, DeletionDate: stamp{now}}
-	if sec != nil {
-		st.remove(sec, now)
+// refuses is AWS's answer to writes to a secret that is replicated, that is a replica (both observed: cloud-nuke 435), or
+// that another service manages (API reference, InvalidRequestException; the user guide names updates and forced deletion).
+func (sec *secret) refuses(op string, in input) error {
+	switch {
+	case op == "GetSecretValue", op == "DescribeSecret":
+		return nil
+	case sec.primaryRegion != "":
+		return fail("InvalidParameterException", "Operation not permitted on a replica secret. Call must be made in primary secret's region.")
+	case op == "DeleteSecret" && len(sec.replicas) > 0:
+		return fail("InvalidParameterException", "You can't delete secret %s that still has replica regions [%s].", sec.ARN, strings.Join(sec.replicas, ", "))
+	case sec.owningService != "" && (op == "UpdateSecret" || op == "PutSecretValue" || in.ForceDeleteWithoutRecovery):
+		return fail("InvalidRequestException", "The secret is managed by another service, and you must use that service to update it.")
 	}
-	return reply
+	return nil
 }
 
 // setTags adds tags, or gives them new values.

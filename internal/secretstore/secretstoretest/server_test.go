@@ -616,6 +616,80 @@ b
 	}
 }
 
+// TestEdit has people and other tools do their things to a secret.
+func TestEdit(t *testing.T) {
+	writes := []string{"UpdateSecret", "PutSecretValue", "TagResource", "UntagResource", "RestoreSecret", "DeleteSecret", "forced DeleteSecret"}
+	for name, x := range map[string]struct {
+		edit    func(*secretstoretest.Secret)
+		shows   string
+		refused []string
+		with    string
+	}{
+		"replicated": {func(x *secretstoretest.Secret) { x.Replicas = []string{"us-west-2", "eu-west-1"} },
+			"[us-west-2 eu-west-1]", []string{"DeleteSecret", "forced DeleteSecret"}, "InvalidParameterException"},
+		"replica": {func(x *secretstoretest.Secret) { x.PrimaryRegion = "us-west-2" },
+			"[]us-west-2", writes, "InvalidParameterException"},
+		"managed": {func(x *secretstoretest.Secret) { x.OwningService = "rds" },
+			"[]rds", []string{"UpdateSecret", "PutSecretValue", "forced DeleteSecret"}, "InvalidRequestException"},
+		"tagged": {func(x *secretstoretest.Secret) { x.Tags["k"] = "v" }, "[]k=v", nil, ""},
+	} {
+		s := secretstoretest.Start(t, secretstoretest.Options{})
+		client := newClient(s)
+		s.Put("a", "v1", "d1")
+		s.Edit("a", x.edit)
+		d, err := client.DescribeSecret(t.Context(), &sm.DescribeSecretInput{SecretId: new("a")})
+		check(t, "describe", err, success)
+		page, err := client.ListSecrets(t.Context(), &sm.ListSecretsInput{})
+		check(t, "list", err, success)
+		var regions []string
+		for _, r := range d.ReplicationStatus {
+			regions = append(regions, *r.Region)
+		}
+		show := func(primary, owner *string, tags []types.Tag) (s string) {
+			for _, tag := range tags {
+				s += *tag.Key + "=" + *tag.Value
+			}
+			return fmt.Sprint(regions, aws.ToString(primary), aws.ToString(owner), s)
+		}
+		listed := page.SecretList[0]
+		for _, got := range []string{show(d.PrimaryRegion, d.OwningService, d.Tags), show(listed.PrimaryRegion, listed.OwningService, listed.Tags)} {
+			if got != x.shows {
+				t.Errorf("%s shows as %s, want %s", name, got, x.shows)
+			}
+		}
+		check(t, name+": GetSecretValue", call(t.Context(), client, "GetSecretValue", "a"), success)
+		for _, op := range writes {
+			want := success
+			if slices.Contains(x.refused, op) {
+				want = x.with
+			}
+			check(t, name+": "+op, call(t.Context(), client, op, "a"), want)
+		}
+	}
+
+	s := secretstoretest.Start(t, secretstoretest.Options{})
+	client := newClient(s)
+	s.Edit("a", func(*secretstoretest.Secret) {})
+	check(t, "a secret without a version", call(t.Context(), client, "GetSecretValue", "a"), "ResourceNotFoundException")
+	s.Edit("a", func(x *secretstoretest.Secret) { x.Value = "v1" })
+	check(t, "write", call(t.Context(), client, "UpdateSecret", "a"), success)
+	s.Edit("a", func(x *secretstoretest.Secret) { x.Version = x.Versions[0] })
+	if got := s.Snapshot(); !strings.HasSuffix(got, "\"v1\" [AWSCURRENT]\n  \"v2\" [AWSPREVIOUS]\n") {
+		t.Errorf("AWSCURRENT was not moved back:\n%s", got)
+	}
+	s.Edit("a", func(x *secretstoretest.Secret) { x.Pending = true })
+	check(t, "a secret that is being deleted", call(t.Context(), client, "GetSecretValue", "a"), "InvalidRequestException")
+	s.Edit("a", func(x *secretstoretest.Secret) { x.Pending = false })
+	check(t, "a secret that was restored", call(t.Context(), client, "GetSecretValue", "a"), success)
+
+	// AWS may hold on to a name for a while after a forced deletion. A fault does the same.
+	check(t, "delete", call(t.Context(), client, "forced DeleteSecret", "a"), success)
+	s.Fail(secretstoretest.Fault{Op: "CreateSecret", Secret: "a", Error: "InvalidRequestException", Times: 1})
+	check(t, "describe", call(t.Context(), client, "DescribeSecret", "a"), "ResourceNotFoundException")
+	check(t, "create", call(t.Context(), client, "CreateSecret", "a"), "InvalidRequestException")
+	check(t, "create later", call(t.Context(), client, "CreateSecret", "a"), success)
+}
+
 func TestFile(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "new", "state.json")

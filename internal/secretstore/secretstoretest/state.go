@@ -17,6 +17,10 @@ type Secret struct {
 	Description string
 	Tags        map[string]string
 	Pending     bool // its deletion is pending
+
+	Replicas      []string // the Regions that the secret is replicated to
+	PrimaryRegion string   // of a secret that is a replica itself
+	OwningService string   // the service that manages the secret
 }
 
 // Look returns the secret with that name, and whether there is one.
@@ -32,7 +36,10 @@ func (s *Server) Look(name string) (Secret, bool) {
 }
 
 func (sec *secret) look() Secret {
-	x := Secret{Description: sec.Description, Tags: make(map[string]string), Pending: sec.pending()}
+	x := Secret{
+		Description: sec.Description, Tags: make(map[string]string), Pending: sec.pending(),
+		Replicas: sec.replicas, PrimaryRegion: sec.primaryRegion, OwningService: sec.owningService,
+	}
 	maps.Copy(x.Tags, sec.Tags)
 	for _, v := range sec.Versions {
 		x.Versions = append(x.Versions, v.ID)
@@ -92,8 +99,11 @@ func (s *Server) Snapshot() string {
 	return b.String()
 }
 
-// Put makes name hold value and description, whatever it was before. It is no call, and no limit applies.
-func (s *Server) Put(name, value, description string) {
+// Edit lets a test do what people and other tools do to a secret. It is no call, and no limit applies. f changes the secret
+// that Look would return. If there is none, Edit first makes one without a version, as Terraform and CloudFormation do.
+// Another Version moves AWSCURRENT there. Another Value, or no Version, makes a new version with that Value. Versions cannot
+// be changed. The Server is locked during f.
+func (s *Server) Edit(name string, f func(*Secret)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.options.Now()
@@ -103,12 +113,33 @@ func (s *Server) Put(name, value, description string) {
 		sec = &secret{Name: name, ARN: s.store.newARN(name), Created: now}
 		s.store.enter(sec)
 	}
-	sec.Deletion = time.Time{}
-	sec.Description = description
-	if len(sec.Versions) >= maxVersions {
-		sec.Versions = sec.Versions[1:]
+	before, x := sec.look(), sec.look()
+	f(&x)
+	sec.Description, sec.Tags = x.Description, x.Tags
+	sec.replicas, sec.primaryRegion, sec.owningService = x.Replicas, x.PrimaryRegion, x.OwningService
+	switch {
+	case x.Value != before.Value, x.Version == "" && before.Version != "":
+		if len(sec.Versions) >= maxVersions {
+			sec.Versions = sec.Versions[1:]
+		}
+		_ = sec.addVersion(&version{ID: rand.Text() + rand.Text(), Value: x.Value, Created: now}) // there is room
+	case x.Version != before.Version:
+		sec.promote(sec.version(x.Version))
 	}
-	_ = sec.addVersion(&version{ID: rand.Text() + rand.Text(), Value: value, Created: now}) // there is room
+	switch {
+	case !x.Pending:
+		sec.Deletion = time.Time{}
+	case !before.Pending:
+		sec.Deletion = now.Add(30 * 24 * time.Hour)
+		s.store.pending = append(s.store.pending, sec)
+	}
 	s.store.touch(sec, now)
 	_ = s.saveLocked() // Close reports it
+}
+
+// Put makes name hold value, as a new version, and description, whatever it was before.
+func (s *Server) Put(name, value, description string) {
+	s.Edit(name, func(x *Secret) {
+		x.Version, x.Value, x.Description, x.Pending = "", value, description, false
+	})
 }

@@ -36,6 +36,10 @@ type secret struct {
 	Deletion               time.Time         `json:",omitzero"` // end of the recovery window, if deletion is pending
 	Versions               []*version        // oldest first
 
+	// What a test has made of it; see Secret.
+	replicas                     []string
+	primaryRegion, owningService string
+
 	seq  int64 // order of creation
 	gone bool  // deleted for good, and kept only while ListLag shows it
 	past []glimpse
