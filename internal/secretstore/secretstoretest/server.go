@@ -72,6 +72,7 @@ type Server struct {
 
 	mu      sync.Mutex // guards everything below
 	store   *store
+	before  func(op, secret string)
 	buckets map[string]*bucket
 	calls   []*Call
 	faults  []*Fault
@@ -170,16 +171,29 @@ func (s *Server) answer(ctx context.Context, req request) ([]byte, error) {
 	return s.perform(req)
 }
 
-// perform carries req out under the lock and saves what it changed. The reply shares memory with the store, so it is
-// encoded there too.
+// Before has every permitted request wait for f just before it takes effect, whatever it does then. So f can let another
+// caller act first, and to the end. The requests of that caller call f too; it has to tell them apart, say by a flag that
+// it sets (sync.Once would wait for itself). The secret is that of Call. The Server is not locked during f. A nil f ends it.
+func (s *Server) Before(f func(op, secret string)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.before = f
+}
+
+// perform carries req out and saves what it changed. The reply shares memory with the store, so it is encoded under the
+// lock.
 func (s *Server) perform(req request) ([]byte, error) {
+	before, err := s.permit(req)
+	if err != nil {
+		return nil, err
+	}
+	if before != nil {
+		before(req.op, req.secret)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.options.Now()
 	s.store.purge(now)
-	if err := s.permitLocked(req); err != nil {
-		return nil, err
-	}
 	if b := s.buckets[cmp.Or(countsAs[req.op], req.op)]; b != nil && !b.take(now) {
 		return nil, fail("ThrottlingException", "Rate exceeded")
 	}
@@ -193,20 +207,22 @@ func (s *Server) perform(req request) ([]byte, error) {
 	return json.Marshal(out)
 }
 
-// permitLocked refuses what Authorize refuses. AWS checks permissions before it looks for the secret, and its message
-// repeats the SecretId as the caller gave it (observed).
-func (s *Server) permitLocked(req request) error {
+// permit refuses what Authorize refuses. AWS checks permissions before it looks for the secret, and its message repeats the
+// SecretId as the caller gave it (observed). It returns what to call before req takes effect.
+func (s *Server) permit(req request) (before func(op, secret string), err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.options.Authorize == nil {
-		return nil
+		return s.before, nil
 	}
 	action, resource, on := "secretsmanager:"+req.op, "*", ""
 	if req.secret != "" {
 		resource, on = s.store.arnOf(req.secret), " on resource: "+cmp.Or(req.SecretId, req.Name)
 	}
 	if s.options.Authorize(req.accessKeyID, action, resource) {
-		return nil
+		return s.before, nil
 	}
-	return fail("AccessDeniedException", "User: arn:aws:sts::%s:assumed-role/%s/session is not authorized to perform: %s%s because no identity-based policy allows the %[3]s action",
+	return nil, fail("AccessDeniedException", "User: arn:aws:sts::%s:assumed-role/%s/session is not authorized to perform: %s%s because no identity-based policy allows the %[3]s action",
 		account, req.accessKeyID, action, on)
 }
 

@@ -272,6 +272,35 @@ func TestDelayEnds(t *testing.T) {
 	}
 }
 
+// TestBefore has another caller act to its end just before a request takes effect.
+func TestBefore(t *testing.T) {
+	denied := ""
+	s := secretstoretest.Start(t, secretstoretest.Options{Authorize: func(_, action, _ string) bool { return action != denied }})
+	client := newClient(s)
+	s.Put("a", "v1", "d1")
+	var seen []string
+	s.Before(func(op, secret string) {
+		seen = append(seen, op+" "+secret)
+		switch op {
+		case "UpdateSecret":
+			check(t, "the other caller", call(t.Context(), client, "forced DeleteSecret", secret), success)
+		case "ListSecrets":
+			check(t, "the other caller", call(t.Context(), client, "CreateSecret", "b"), success)
+		}
+	})
+	check(t, "update", call(t.Context(), client, "UpdateSecret", "a"), "ResourceNotFoundException")
+	if names, _ := list(t, client, sm.ListSecretsInput{}); !slices.Equal(names, []string{"b"}) {
+		t.Errorf("listed %v, want what was created before", names)
+	}
+	denied = "secretsmanager:UpdateSecret"
+	check(t, "update without permission", call(t.Context(), client, "UpdateSecret", "b"), "AccessDeniedException")
+	s.Before(nil)
+	check(t, "describe", call(t.Context(), client, "DescribeSecret", "b"), success)
+	if want := []string{"UpdateSecret a", "DeleteSecret a", "ListSecrets ", "CreateSecret b"}; !slices.Equal(seen, want) {
+		t.Errorf("called before %q, want %q", seen, want)
+	}
+}
+
 // Limits
 
 func TestAuthorize(t *testing.T) {
