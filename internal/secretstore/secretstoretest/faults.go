@@ -13,7 +13,7 @@ type Call struct {
 	Secret  string // the secret's name, also where the request gave its ARN; empty if it is not about one
 	Token   bool   // the request had a ClientRequestToken
 	Error   string // exception type of the answer; empty if it succeeded, was dropped or is under way
-	Dropped bool   // the connection was cut instead of an answer
+	Dropped bool   // the connection was cut instead of an answer, or in the middle of it
 }
 
 // Calls are the requests since the start or ResetCalls, in order of arrival. They include those that were refused or hit
@@ -66,7 +66,7 @@ type Fault struct {
 	Op, Secret string
 
 	// After lets the request take effect before it goes wrong. A request that fails by itself is answered as usual. With
-	// neither Error nor Drop, the reply is lost as if by Drop.
+	// none of Error, Drop and Break, the reply is lost as if by Drop.
 	After bool
 
 	// Times is how many requests are hit. The SDK's retries count. Zero: all, until ClearFaults.
@@ -78,6 +78,9 @@ type Fault struct {
 
 	// Drop cuts the connection instead of answering.
 	Drop bool
+
+	// Break cuts the connection after the headers of a success and half of the body.
+	Break bool
 
 	// Delay is how long to wait, in real time, before the request goes wrong. A fault that is nothing but a Delay answers
 	// as usual afterwards. If the client gives up meanwhile, the request takes effect only with After.

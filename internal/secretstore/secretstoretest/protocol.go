@@ -63,6 +63,9 @@ func invalid(member, format string, args ...any) error {
 // errDropped asks for the connection to be cut instead of an answer.
 var errDropped = errors.New("reply dropped")
 
+// errBroken asks for the connection to be cut in the middle of the answer.
+var errBroken = fmt.Errorf("half of the %w", errDropped)
+
 // status is the HTTP status of an error type. AWS JSON services answer 400 to everything but their own failures,
 // throttling and missing permissions included.
 func (e *apiError) status() int {
@@ -109,8 +112,9 @@ func readRequest(r *http.Request) (request, error) {
 func writeReply(w http.ResponseWriter, body []byte, err error) {
 	status := http.StatusOK
 	var e *apiError
+	broken := errors.Is(err, errBroken)
 	switch {
-	case errors.Is(err, errDropped):
+	case errors.Is(err, errDropped) && !broken:
 		panic(http.ErrAbortHandler)
 	case errors.As(err, &e):
 		status = e.status()
@@ -118,8 +122,16 @@ func writeReply(w http.ResponseWriter, body []byte, err error) {
 	}
 	w.Header().Set("Content-Type", contentType)
 	w.Header().Set("X-Amzn-Requestid", rand.Text())
+	if broken {
+		w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+		body = body[:len(body)/2]
+	}
 	w.WriteHeader(status)
 	_, _ = w.Write(body)
+	if broken {
+		_ = http.NewResponseController(w).Flush()
+		panic(http.ErrAbortHandler)
+	}
 }
 
 // minLatency is how long a reply has to wait at least. AWS never answers within microseconds, and its SDK relies on

@@ -154,8 +154,10 @@ func (s *Server) answer(ctx context.Context, req request) ([]byte, error) {
 	if fault == nil {
 		return s.perform(req)
 	}
+	reply := []byte(`{"ARN":"arn:aws:secretsmanager:","Name":""}`) // of a request that took no effect, if it breaks off
 	if fault.After {
-		if _, err := s.perform(req); err != nil {
+		var err error
+		if reply, err = s.perform(req); err != nil {
 			return nil, err
 		}
 	}
@@ -163,6 +165,8 @@ func (s *Server) answer(ctx context.Context, req request) ([]byte, error) {
 		return nil, errDropped
 	}
 	switch {
+	case fault.Break:
+		return reply, errBroken
 	case fault.Drop, fault.After && fault.Error == "":
 		return nil, errDropped
 	case fault.Error != "":

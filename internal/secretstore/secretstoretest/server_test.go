@@ -196,6 +196,8 @@ func TestFaults(t *testing.T) {
 		"drop after":          {secretstoretest.Fault{Drop: true, After: true}, "no answer", "v2", 0},
 		"after":               {secretstoretest.Fault{After: true}, "no answer", "v2", 0},
 		"error after":         {secretstoretest.Fault{Error: "InternalServiceError", After: true}, "InternalServiceError", "v2", 500},
+		"broken off":          {secretstoretest.Fault{Break: true}, "HTTP 200", "v1", 200},
+		"broken off after":    {secretstoretest.Fault{Break: true, After: true}, "HTTP 200", "v2", 200},
 		"delay":               {secretstoretest.Fault{Delay: time.Millisecond}, success, "v2", 0},
 		"delayed error":       {secretstoretest.Fault{Delay: time.Millisecond, Error: "ThrottlingException"}, "ThrottlingException", "v1", 400},
 		"this operation":      {secretstoretest.Fault{Op: "UpdateSecret", Drop: true}, "no answer", "v1", 0},
@@ -217,7 +219,7 @@ func TestFaults(t *testing.T) {
 				t.Errorf("value %s, want %s", got, x.value)
 			}
 			c := s.Calls()[0]
-			if c.Dropped != (x.want == "no answer") || !c.Dropped && x.want != success && c.Error != x.want {
+			if c.Dropped != (x.want == "no answer" || x.want == "HTTP 200") || !c.Dropped && x.want != success && c.Error != x.want {
 				t.Errorf("recorded as %+v", c)
 			}
 		})
