@@ -192,11 +192,21 @@ func (sec *secret) refuses(op string, in input) error {
 	return nil
 }
 
-// setTags adds tags, or gives them new values.
+var tagPattern = regexp.MustCompile(`^[\p{L}\p{Z}\p{N}_.:/=+\-@]*$`)
+
+// setTags adds tags, or gives them new values. The API reference and the General Reference, "Service quotas for tagging",
+// name the limits but not the errors. For lengths this is the error of other parameters, for the rest the one that
+// TagResource has for parameters.
 func (sec *secret) setTags(tags []tag) error {
 	all := make(map[string]string)
 	maps.Copy(all, sec.Tags)
 	for _, t := range tags {
+		switch {
+		case t.Key == "", utf8.RuneCountInString(t.Key) > 128, utf8.RuneCountInString(t.Value) > 256:
+			return fail("ValidationException", "A tag has a key of 1 to 128 characters and a value of up to 256.")
+		case strings.HasPrefix(strings.ToLower(t.Key), "aws:"), !tagPattern.MatchString(t.Key), !tagPattern.MatchString(t.Value):
+			return fail("InvalidParameterException", "A tag has a reserved prefix or a character that is not allowed.")
+		}
 		all[t.Key] = t.Value
 	}
 	if len(all) > maxTags {

@@ -38,7 +38,8 @@ type Options struct {
 
 	// Authorize, if set, decides whether the caller with this access key ID may take an action, such as
 	// "secretsmanager:UpdateSecret", on a resource. The resource is the secret's ARN, which a secret that does not exist
-	// has too, or "*" for ListSecrets. The Server is locked during the call.
+	// has too, or "*" for ListSecrets. A CreateSecret with tags needs "secretsmanager:TagResource" as well. The Server is
+	// locked during the call.
 	Authorize func(accessKeyID, action, resource string) bool
 
 	// RefusedUpdateWritesDescription makes an UpdateSecret that is refused for its token write its Description all the
@@ -219,15 +220,20 @@ func (s *Server) permit(req request) (before func(op, secret string), err error)
 	if s.options.Authorize == nil {
 		return s.before, nil
 	}
-	action, resource, on := "secretsmanager:"+req.op, "*", ""
+	actions, resource, on := []string{req.op}, "*", ""
+	if req.op == "CreateSecret" && len(req.Tags) > 0 {
+		actions = append(actions, "TagResource")
+	}
 	if req.secret != "" {
 		resource, on = s.store.arnOf(req.secret), " on resource: "+cmp.Or(req.SecretId, req.Name)
 	}
-	if s.options.Authorize(req.accessKeyID, action, resource) {
-		return s.before, nil
+	for _, action := range actions {
+		if action = "secretsmanager:" + action; !s.options.Authorize(req.accessKeyID, action, resource) {
+			return nil, fail("AccessDeniedException", "User: arn:aws:sts::%s:assumed-role/%s/session is not authorized to perform: %s%s because no identity-based policy allows the %[3]s action",
+				account, req.accessKeyID, action, on)
+		}
 	}
-	return nil, fail("AccessDeniedException", "User: arn:aws:sts::%s:assumed-role/%s/session is not authorized to perform: %s%s because no identity-based policy allows the %[3]s action",
-		account, req.accessKeyID, action, on)
+	return s.before, nil
 }
 
 // saveLocked writes the state to Options.File if it has changed since the last time.

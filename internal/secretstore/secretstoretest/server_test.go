@@ -344,6 +344,14 @@ func TestAuthorize(t *testing.T) {
 			t.Errorf("%s took effect although it was refused:\n%s", x.op, s.Snapshot())
 		}
 	}
+	// Tags in a CreateSecret need a permission more.
+	asked, allowed = nil, true
+	_, err = client.CreateSecret(t.Context(), &sm.CreateSecretInput{Name: new("tagged"), Tags: []types.Tag{{Key: new("k"), Value: new("v")}}})
+	check(t, "create with tags", err, success)
+	if want := []string{"AKIDEXAMPLE secretsmanager:CreateSecret " + stem + "tagged-??????", "AKIDEXAMPLE secretsmanager:TagResource " + stem + "tagged-??????"}; !slices.Equal(asked, want) {
+		t.Errorf("asked %q, want %q", asked, want)
+	}
+	allowed = false
 	// A caller without the permission does not learn whether a secret exists.
 	check(t, "a secret that does not exist", call(t.Context(), client, "DescribeSecret", "none"), "AccessDeniedException")
 }
@@ -418,6 +426,40 @@ func TestVersionQuota(t *testing.T) {
 	after := s.Snapshot()
 	if !strings.HasSuffix(after, "\"v2\" [AWSPREVIOUS]\n  \"v2\" [AWSCURRENT]\n") || strings.Contains(after, "v0") {
 		t.Errorf("the labelled versions did not stay, or the others did:\n%s", after)
+	}
+}
+
+func TestTagLimits(t *testing.T) {
+	s := secretstoretest.Start(t, secretstoretest.Options{})
+	client := newClient(s)
+	s.Edit("full", func(x *secretstoretest.Secret) {
+		for i := range 50 {
+			x.Tags[fmt.Sprint(i)] = ""
+		}
+	})
+	s.Put("a", "v", "")
+	before := s.Snapshot()
+	for _, x := range []struct{ id, key, value, want string }{
+		{"a", "", "v", "ValidationException"},
+		{"a", strings.Repeat("é", 129), "v", "ValidationException"},
+		{"a", "k", strings.Repeat("é", 257), "ValidationException"},
+		{"a", "aws:k", "v", "InvalidParameterException"},
+		{"a", "k", "a;b", "InvalidParameterException"},
+		{"a", "k?", "v", "InvalidParameterException"},
+		{"full", "50", "v", "InvalidParameterException"},
+		{"full", "49", "v", success},
+		{"a", strings.Repeat("é", 128), strings.Repeat("é", 256), success},
+		{"a", "aZ09 _.:/=+-@", "aZ09 _.:/=+-@", success},
+	} {
+		tags := []types.Tag{{Key: new("1"), Value: new("")}, {Key: &x.key, Value: &x.value}}
+		_, err := client.TagResource(t.Context(), &sm.TagResourceInput{SecretId: &x.id, Tags: tags})
+		if outcome(err) != x.want || x.want != success && s.Snapshot() != before {
+			t.Errorf("%s with tag %s=%s: %v, want %s; now\n%s", x.id, x.key, x.value, err, x.want, s.Snapshot())
+		}
+	}
+	_, err := client.CreateSecret(t.Context(), &sm.CreateSecretInput{Name: new("b"), Tags: []types.Tag{{Key: new("k"), Value: new("?")}}})
+	if _, created := s.Look("b"); outcome(err) != "InvalidParameterException" || created {
+		t.Errorf("created with a tag that is not allowed: %t, %v", created, err)
 	}
 }
 
