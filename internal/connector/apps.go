@@ -49,13 +49,15 @@ func (a *Apps) put(ctx context.Context, req AppRequest) (app App, created bool, 
 	}
 	app.ChangedAt, app.RotatedAt, app.Version = a.Now(), a.Now(), stored.Version
 	if isNew {
-		return app, true, a.Store.CreateApp(ctx, app)
+		_, err = a.Store.CreateApp(ctx, app)
+		return app, true, err
 	}
 	if stored.asksLike(app) {
 		// There is nothing to rotate to. What was refused is tried again, and no more.
 		app.RotatedAt = stored.RotatedAt
 	}
-	return app, false, a.Store.UpdateApp(ctx, use, app)
+	_, err = a.Store.UpdateApp(ctx, use, app)
+	return app, false, err
 }
 
 // hold keeps others from creating connections on an app, and then looks who was before.
@@ -75,15 +77,22 @@ func (a *Apps) hold(ctx context.Context, name string) (use AppUse, release func(
 
 // Delete deletes an app that no connection uses. Errors: [ErrNotFound], [*ConflictError], [*StoreError].
 func (a *Apps) Delete(ctx context.Context, name string) error {
+	return Retry(ctx, func() (beaten bool, err error) {
+		err = a.delete(ctx, name)
+		return errors.Is(err, ErrExists), err
+	})
+}
+
+func (a *Apps) delete(ctx context.Context, name string) error {
 	use, release, err := a.hold(ctx, name)
 	if errors.Is(err, ErrNotFound) {
-		return a.Store.DeleteApp(ctx, name) // which finishes what was interrupted
+		return a.Store.FinishDeletion(ctx, name)
 	}
 	if err != nil {
 		return err
 	}
 	if err = a.unused(ctx, use); err == nil {
-		err = a.Store.DeleteApp(ctx, name)
+		err = a.Store.DeleteApp(ctx, use)
 	}
 	if err != nil {
 		release(ctx)

@@ -21,13 +21,23 @@ type Provisioner struct {
 // Provision proves the credentials, then stores app, connection and token. It reports whether the
 // connection is new. Errors: [ErrNotFound] for an app that does not exist, [*ConflictError],
 // [*InvalidError] for a service that the app's cloud does not have, [*entra.Error], [*StoreError].
-func (p *Provisioner) Provision(ctx context.Context, req Provisioning) (Connection, bool, error) {
-	var err error
+func (p *Provisioner) Provision(ctx context.Context, req Provisioning) (c Connection, created bool, err error) {
 	if req.whole != nil {
 		if req.whole.entra, err = p.Prover.identify(ctx, req.whole.entra); err != nil {
 			return Connection{}, false, err
 		}
 	}
+	err = Retry(ctx, func() (beaten bool, err error) {
+		c, created, err = p.provision(ctx, req)
+		return errors.Is(err, errAppChanged), err
+	})
+	return c, created, err
+}
+
+// errAppChanged is that the app is not the one any more that was proved.
+var errAppChanged = errors.New("the app was replaced or deleted meanwhile")
+
+func (p *Provisioner) provision(ctx context.Context, req Provisioning) (Connection, bool, error) {
 	app, change, err := p.appFor(ctx, req)
 	if err != nil {
 		return Connection{}, false, err
@@ -125,11 +135,11 @@ func (p *Provisioner) saveApp(ctx context.Context, req Provisioning, app App, ch
 		case keep:
 			return false, nil
 		case create:
-			err = p.Store.CreateApp(ctx, app)
+			app.Version, err = p.Store.CreateApp(ctx, app)
 		case rotate:
 			var use AppUse
 			if use, err = p.Store.LookAtApp(ctx, app.Name); err == nil {
-				err = p.Store.UpdateApp(ctx, use, app)
+				app.Version, err = p.Store.UpdateApp(ctx, use, app)
 			}
 		}
 		if !overtaken(err) {
@@ -179,22 +189,20 @@ func (p *Provisioner) saveConnection(ctx context.Context, asked, found Connectio
 // a new connection yet.
 func (p *Provisioner) announce(ctx context.Context, app App, c Connection) error {
 	use, err := p.Store.LookAtApp(ctx, app.Name)
-	if err == nil && !use.Held && use.Busy > busyEnough {
-		return nil
-	}
-	if err == nil {
-		err = p.Store.Announce(ctx, use, c)
-	}
-	if err == nil {
-		use, err = p.Store.LookAtApp(ctx, app.Name)
+	if err == nil && (use.Held || use.Busy < busyEnough) {
+		if err = p.Store.Announce(ctx, use, c); err == nil {
+			use, err = p.Store.LookAtApp(ctx, app.Name)
+		}
 	}
 	switch {
 	case errors.Is(err, ErrNotFound):
-		return &ConflictError{Reason: AppGone, App: app.Name, Connection: c.Name}
+		return errAppChanged
 	case err != nil:
 		return err
 	case use.Held:
-		return &StoreError{Op: "provisioning", Secret: app.Name, Code: CodeBusy, Temporary: true, RetryAfter: holdTime}
+		return &StoreError{Op: "TagResource", Secret: app.Name, Code: CodeBusy, Temporary: true, RetryAfter: holdTime}
+	case use.Version != app.Version:
+		return errAppChanged
 	}
 	return nil
 }

@@ -20,15 +20,17 @@ type Store interface {
 	// LookAtApp returns an app without its credential, and who meets on it. It fails with ErrNotFound,
 	// and with a [*ConflictError] where something else has its name.
 	LookAtApp(ctx context.Context, name string) (AppUse, error)
-	// CreateApp stores a new app. It fails with ErrExists, and with a [*ConflictError] where something
-	// else has its name.
-	CreateApp(ctx context.Context, app App) error
-	// UpdateApp replaces the app that was read. It fails with ErrChanged where that has been replaced
-	// since, and with ErrNotFound where it has been deleted.
-	UpdateApp(ctx context.Context, use AppUse, app App) error
-	// DeleteApp deletes an app. It fails with ErrNotFound, and with a [*ConflictError] where the state
-	// of its secret forbids it.
-	DeleteApp(ctx context.Context, name string) error
+	// CreateApp stores a new app and returns its Version. It fails with ErrExists, and with a
+	// [*ConflictError] where something else has its name.
+	CreateApp(ctx context.Context, app App) (version string, err error)
+	// UpdateApp replaces the app of that Version and returns the next. It fails with ErrChanged where
+	// that has been replaced since, and with ErrNotFound where it has been deleted.
+	UpdateApp(ctx context.Context, use AppUse, app App) (version string, err error)
+	// DeleteApp deletes an app. It fails with a [*ConflictError] where the state of its secret forbids it.
+	DeleteApp(ctx context.Context, use AppUse) error
+	// FinishDeletion deletes an app whose deletion was interrupted. It fails with ErrNotFound where
+	// there is none, and with ErrExists where the app is in use again.
+	FinishDeletion(ctx context.Context, app string) error
 
 	// Announce says that a connection is about to be created on an app, in the place of what has the
 	// connection's Version.

@@ -79,6 +79,7 @@ func (s *Store) LookAtApp(ctx context.Context, name string) (connector.AppUse, e
 			use.App, err = connector.App{Name: name}, nil
 		}
 	}
+	use.Version = found.version
 	return use, err
 }
 
@@ -124,15 +125,14 @@ func appContent(app connector.App) content {
 }
 
 // CreateApp stores a new app.
-func (s *Store) CreateApp(ctx context.Context, app connector.App) error {
-	_, _, err := s.create(ctx, s.appName(app.Name), appTags(app.Name), appContent(app))
-	return err
+func (s *Store) CreateApp(ctx context.Context, app connector.App) (version string, err error) {
+	_, version, err = s.create(ctx, s.appName(app.Name), appTags(app.Name), appContent(app))
+	return version, err
 }
 
 // UpdateApp replaces an app.
-func (s *Store) UpdateApp(ctx context.Context, use connector.AppUse, app connector.App) error {
-	_, err := s.replace(ctx, s.appName(app.Name), use.ID, app.Version, appContent(app))
-	return err
+func (s *Store) UpdateApp(ctx context.Context, use connector.AppUse, app connector.App) (version string, err error) {
+	return s.replace(ctx, s.appName(app.Name), use.ID, app.Version, appContent(app))
 }
 
 // Announce says that a connection is about to be created on an app.
@@ -166,21 +166,32 @@ func (s *Store) Hold(ctx context.Context, use connector.AppUse) (release func(co
 // Exists reports whether there is a connection that was announced, or listed if that is zero.
 func (s *Store) Exists(ctx context.Context, ref connector.ConnectionRef, announced connector.Announcement) (bool, error) {
 	found, err := s.look(ctx, s.connectionName(ref))
-	if errors.Is(err, connector.ErrNotFound) {
+	missing := errors.Is(err, connector.ErrNotFound)
+	if missing {
 		found, err = secret{now: s.now()}, nil
-	} else if err != nil || !found.deleted {
-		return err == nil, err
 	}
-	// Either it was deleted after it had been announced, or it is still to come.
-	if found.now.Sub(announced.At) < busyFor && announced.Version == found.grave() {
-		err = &connector.StoreError{Op: "CreateSecret", Secret: s.connectionName(ref), Code: connector.CodeBusy, Temporary: true, RetryAfter: busyFor}
+	if err != nil {
+		return false, err
 	}
-	return false, err
+	toCome := found.stateOf(connectionTags(ref)) == deleting && found.busy()
+	if missing || found.deleted {
+		// Either it was deleted after it had been announced, or it is still to come.
+		toCome = found.now.Sub(announced.At) < busyFor && announced.Version == found.grave()
+	}
+	if toCome {
+		return false, &connector.StoreError{Op: "DescribeSecret", Secret: s.connectionName(ref), Code: connector.CodeBusy, Temporary: true, RetryAfter: busyFor}
+	}
+	return !missing && !found.deleted, nil
 }
 
 // DeleteApp deletes an app with a recovery window.
-func (s *Store) DeleteApp(ctx context.Context, name string) error {
-	return s.delete(ctx, s.appName(name), appTags(name))
+func (s *Store) DeleteApp(ctx context.Context, use connector.AppUse) error {
+	return s.delete(ctx, s.appName(use.Name), appTags(use.Name), false)
+}
+
+// FinishDeletion deletes an app whose deletion was interrupted.
+func (s *Store) FinishDeletion(ctx context.Context, app string) error {
+	return s.delete(ctx, s.appName(app), appTags(app), true)
 }
 
 // untag removes tags.

@@ -71,5 +71,5 @@ func (s *Store) SaveFailure(ctx context.Context, c connector.Connection) error {
 
 // DeleteConnection deletes a connection with a recovery window.
 func (s *Store) DeleteConnection(ctx context.Context, ref connector.ConnectionRef) error {
-	return s.delete(ctx, s.connectionName(ref), connectionTags(ref))
+	return s.delete(ctx, s.connectionName(ref), connectionTags(ref), false)
 }

@@ -186,8 +186,9 @@ func (s *Store) tag(ctx context.Context, name, arn string, tags map[string]strin
 
 // delete deletes a secret with a recovery window. It takes nothing away before AWS has agreed: the mark
 // that goes first only hides the secret, and is taken back if AWS refuses. A deletion that was
-// interrupted is finished by the next. It fails with ErrNotFound.
-func (s *Store) delete(ctx context.Context, name string, own map[string]string) error {
+// interrupted is finished by the next. It fails with ErrNotFound, and where it is only to finish a
+// deletion, with ErrExists for what is in use.
+func (s *Store) delete(ctx context.Context, name string, own map[string]string, onlyFinish bool) error {
 	found, err := s.look(ctx, name)
 	if err != nil {
 		return err
@@ -198,6 +199,8 @@ func (s *Store) delete(ctx context.Context, name string, own map[string]string) 
 		return connector.ErrNotFound
 	case st == foreign, st == locked:
 		return &connector.ConflictError{Reason: connector.InTheWay, Secret: name, Advice: found.inTheWay()}
+	case onlyFinish && st != deleting:
+		return connector.ErrExists
 	case len(found.replicas) > 0:
 		return &connector.ConflictError{Reason: connector.Replicated, Secret: name, Fields: found.replicas}
 	}

@@ -146,6 +146,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		err = errDropped
 	}
 	s.settle(call, err)
+	w.Header().Set("Date", s.options.Now().UTC().Format(http.TimeFormat)) // by the clock of all other dates
 	writeReply(w, reply, err)
 }
 

@@ -137,6 +137,13 @@ func (s *Server) Edit(name string, f func(*Secret)) {
 	_ = s.saveLocked() // Close reports it
 }
 
+// Reset forgets all secrets, and the lists of them.
+func (s *Server) Reset() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.store = newStore(s.options)
+}
+
 // Put makes name hold value, as a new version, and description, whatever it was before.
 func (s *Server) Put(name, value, description string) {
 	s.Edit(name, func(x *Secret) {
