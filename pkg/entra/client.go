@@ -36,6 +36,7 @@ type ClientConfig struct {
 	Authority string            // replaces every cloud's own; see [ParseAuthority]
 	Transport http.RoundTripper // nil: that of net/http, with its connections kept open
 	Now       func() time.Time  // nil: time.Now
+	UserAgent string            // how the client names itself; empty: as Go's HTTP client does
 
 	// Assertions issues the assertions of federated apps. Without it such apps are refused.
 	Assertions AssertionSource
@@ -68,7 +69,7 @@ func NewClient(cfg ClientConfig) *Client {
 		transport = t
 	}
 	c.http = &http.Client{
-		Transport: requestIDs{transport},
+		Transport: requestIDs{transport, cfg.UserAgent},
 		// A redirect would carry the form, and with it the credential, elsewhere.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
@@ -76,12 +77,18 @@ func NewClient(cfg ClientConfig) *Client {
 }
 
 // requestIDs sends the identifiers by which Microsoft's support finds a request.
-type requestIDs struct{ next http.RoundTripper }
+type requestIDs struct {
+	next      http.RoundTripper
+	userAgent string
+}
 
 func (r requestIDs) RoundTrip(req *http.Request) (*http.Response, error) {
 	req = req.Clone(req.Context())
 	req.Header.Set("Accept", "application/json")
 	req.Header.Set("client-request-id", requestID(req.Context()))
+	if r.userAgent != "" {
+		req.Header.Set("User-Agent", r.userAgent)
+	}
 	return r.next.RoundTrip(req)
 }
 
