@@ -8,9 +8,8 @@ import (
 	"github.com/aws/aws-lambda-go/lambdacontext"
 )
 
-// newLogger writes JSON lines as Lambda wants them. The handler of
-// lambdacontext is not used whole because it takes its level from a variable
-// that Lambda sets, and not from LOG_LEVEL.
+// newLogger writes JSON lines in Lambda's form. lambdacontext's own handler would take its level from
+// a variable that Lambda sets instead of from LOG_LEVEL.
 func newLogger(w io.Writer, level slog.Level) *slog.Logger {
 	return slog.New(requestID{slog.NewJSONHandler(w, &slog.HandlerOptions{
 		Level:       level,
@@ -18,7 +17,7 @@ func newLogger(w io.Writer, level slog.Level) *slog.Logger {
 	})})
 }
 
-// requestID adds the invocation that a line belongs to.
+// requestID adds the request ID of the invocation that a line belongs to.
 type requestID struct{ slog.Handler }
 
 func (h requestID) Handle(ctx context.Context, r slog.Record) error {

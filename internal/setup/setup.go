@@ -1,5 +1,4 @@
-// Package setup builds what both functions share from their environment. It is
-// the only place that reads it.
+// Package setup builds what both functions share from their environment, which nothing else reads.
 package setup
 
 import (
@@ -17,11 +16,13 @@ import (
 	"time"
 
 	"github.com/aws/aws-lambda-go/lambdacontext"
+	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
+	"github.com/aws/smithy-go/middleware"
 
 	"entra-connector/internal/awsidentity"
 	"entra-connector/internal/secretstore"
@@ -32,8 +33,8 @@ import (
 const (
 	// awsTimeout bounds one try of an AWS call; the SDK makes up to three.
 	awsTimeout = 5 * time.Second
-	// awsConnections covers a sweep's workers and its listing, so that none opens
-	// its own anew.
+	// awsConnections is enough for a sweep's workers and its listing, so that each keeps its
+	// connection.
 	awsConnections = 96
 )
 
@@ -47,19 +48,21 @@ type Setup struct {
 	Events  *signals.Events // nil unless there is an EVENT_BUS
 }
 
-// New builds a Setup. Its error names every variable that is wrong.
+// New builds a Setup and logs which build is starting. The error names every variable that is wrong.
 func New(ctx context.Context, lookup func(string) (string, bool)) (*Setup, error) {
 	vars, err := read(lookup)
 	if err != nil {
 		return nil, err
 	}
-	aws, err := config.LoadDefaultConfig(ctx, config.WithHTTPClient(
-		awshttp.NewBuildableClient().WithTimeout(awsTimeout).WithTransportOptions(func(t *http.Transport) {
+	aws, err := config.LoadDefaultConfig(ctx,
+		config.WithHTTPClient(awshttp.NewBuildableClient().WithTimeout(awsTimeout).WithTransportOptions(func(t *http.Transport) {
 			t.MaxIdleConnsPerHost = awsConnections
-		})))
+		})),
+		config.WithAPIOptions([]func(*middleware.Stack) error{awsmiddleware.AddUserAgentKeyValue(product, version)}))
 	if err != nil {
 		return nil, errors.New("the AWS configuration cannot be read; check the AWS_ variables")
 	}
+	vars.entra.UserAgent = product + "/" + version
 	vars.entra.Assertions = awsidentity.New(sts.NewFromConfig(aws), time.Now)
 	s := &Setup{
 		Store:   secretstore.New(secretsmanager.NewFromConfig(aws), vars.store),
@@ -71,6 +74,7 @@ func New(ctx context.Context, lookup func(string) (string, bool)) (*Setup, error
 	if vars.bus != "" {
 		s.Events = signals.NewEvents(eventbridge.NewFromConfig(aws), vars.bus, s.Log)
 	}
+	s.Log.Info("starting", "version", version, "commit", commit)
 	return s, nil
 }
 
@@ -82,14 +86,14 @@ type variables struct {
 	level  slog.Level
 }
 
-// A prefix is one or more parts of a secret's name.
+// A prefix is the first part of a secret's name, or several parts.
 var prefixPattern = regexp.MustCompile(`^[A-Za-z0-9_+=.@-]+(/[A-Za-z0-9_+=.@-]+)*$`)
 
-// A bus is named as PutEvents has it: by its name or its ARN.
+// A bus is given by its name or its ARN, as PutEvents takes it.
 var busPattern = regexp.MustCompile(`^(arn:aws[\w-]*:events:[a-z]+-[a-z]+-[\w-]+:[0-9]{12}:event-bus/)?[/._A-Za-z0-9-]+$`)
 
-// read takes an empty variable for one that is not set, as the AWS SDK does:
-// SAM can only override variables that the template declares.
+// read treats an empty variable as one that is not set, as the AWS SDK does: SAM can only override
+// variables that the template declares.
 func read(lookup func(string) (string, bool)) (variables, error) {
 	var errs []error
 	get := func(name, otherwise string, parse func(string) error) {
