@@ -1,49 +1,66 @@
-# make, or make help, lists the targets. CI runs these and nothing else.
+# "make" lists the targets. CI runs these targets and nothing else.
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
-TESTFLAGS   ?=
 
-# A module of its own, in which Microsoft's library holds the stand-in Entra to the truth.
+TESTFLAGS ?=
+
+# What a function says of itself. Where git is missing, as in SAM's copy of the source, these fall
+# back to "dev" and "unknown".
+VERSION ?= $(or $(patsubst v%,%,$(shell git describe --tags --dirty 2>/dev/null)),dev)
+COMMIT  ?= $(or $(shell git describe --always --dirty --abbrev=12 --exclude='*' 2>/dev/null),unknown)
+
+# A separate module, where Microsoft's own library tests the stand-in Entra.
 MSAL := pkg/entra/entratest/msal
 
-# Nothing here needs a C compiler but the race detector.
+# Only the race detector needs a C compiler.
 export CGO_ENABLED := 0
 
-# What is demonstrated is built as what is deployed: no C library, no paths, no debug symbols, and none of the RPC that
-# only the retired go1.x runtime used.
-GO_BUILD := go build -buildvcs=false -trimpath -tags lambda.norpc -ldflags "-s -w"
+# Every go command here compiles with the flags of the deployed functions, so that no package is
+# compiled twice. lambda.norpc drops the RPC of the retired go1.x runtime. There is no VCS stamp,
+# because git may not trust the folder.
+export GOFLAGS := $(shell go env GOFLAGS 2>/dev/null) -buildvcs=false -trimpath -tags=lambda.norpc
+
+SETUP    := entra-connector/internal/setup
+GO_BUILD  = go build -ldflags "-s -w -X $(SETUP).version=$(VERSION) -X $(SETUP).commit=$(COMMIT)"
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo local test check e2e bench clean build-ProvisionFunction build-RefreshFunction
+.PHONY: help needs-go build build/local demo local test check e2e bench clean \
+	build-ProvisionFunction build-RefreshFunction
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
-build: ## build both functions for this machine, or for GOOS and GOARCH: build/<function>/bootstrap
-	$(GO_BUILD) -o build/provision/bootstrap ./functions/provision
-	$(GO_BUILD) -o build/refresh/bootstrap ./functions/refresh
+needs-go:
+	@why=$$(go list -m 2>&1) || { \
+		echo "This needs Go $$(sed -n 's/^go //p' go.mod) or newer, the version that go.mod names (https://go.dev/dl/):"; \
+		echo "$$why"; exit 1; } >&2
 
-demo: build build/local ## show the connector at work, with stand-ins for Entra and Secrets Manager; ends by itself
-	build/local demo
+build: needs-go ## build the functions, build/<function>/bootstrap, for this machine or GOOS and GOARCH
+	@echo 'Building the functions. The first time this takes a minute or two.'
+	@$(GO_BUILD) -o build/provision/bootstrap ./functions/provision
+	@$(GO_BUILD) -o build/refresh/bootstrap ./functions/refresh
 
-# Not with go run, which ends with an error when it is interrupted.
-local: build build/local ## keep the same stack running on http://127.0.0.1:3000 until Ctrl-C
-	build/local serve
+build/local: needs-go # for this machine, even if GOARCH names another
+	@echo 'Building the stand-ins for Entra and AWS.'
+	@env -u GOOS -u GOARCH $(GO_BUILD) -o $@ ./cmd/local
 
-.PHONY: build/local
-build/local: # for this machine, also where GOARCH names another
-	env -u GOOS -u GOARCH go build -buildvcs=false -o $@ ./cmd/local
+demo: build build/local ## show the connector at work on this machine, with stand-ins for Entra and AWS
+	@build/local demo
 
-test: ## run the tests, with the race detector where the machine has what that needs
+# This is not "go run", which reports an error when Ctrl-C ends it.
+local: build build/local ## run the same on http://127.0.0.1:3000 until Ctrl-C, and keep its data
+	@build/local serve
+
+test: needs-go ## run the tests, with the race detector if there is a C compiler
+	@echo 'Testing. The first time it takes some minutes to compile everything.'
 	@if env -u CGO_ENABLED go test -race -run '^$$' sort >/dev/null 2>&1; then \
-		set -x; env -u CGO_ENABLED go test -race -shuffle=on $(TESTFLAGS) ./... && \
-		cd $(MSAL) && env -u CGO_ENABLED go test -race -shuffle=on $(TESTFLAGS) ./...; \
+		race=-race; unset CGO_ENABLED; \
 	else \
-		echo 'No race detector here: it needs a C compiler. Testing without it.'; \
-		set -x; go test -shuffle=on $(TESTFLAGS) ./... && cd $(MSAL) && go test -shuffle=on $(TESTFLAGS) ./...; \
-	fi
+		race=; echo 'The race detector is off: it needs a C compiler.'; \
+	fi; \
+	set -x; go test $$race -shuffle=on $(TESTFLAGS) ./... && cd $(MSAL) && go test $$race -shuffle=on $(TESTFLAGS) ./...
 
-check: ## find what is wrong without running it; changes nothing
+check: needs-go ## check format, code and modules; change nothing
 	@unformatted=$$(gofmt -l cmd functions internal pkg); test -z "$$unformatted" || \
 		{ echo "gofmt -w would change:"; echo "$$unformatted"; exit 1; }
 	go vet ./...
@@ -51,20 +68,20 @@ check: ## find what is wrong without running it; changes nothing
 	cd $(MSAL) && go vet ./... && go mod tidy -diff
 	go run $(STATICCHECK) ./...
 
-e2e: ## prove what needs more than Go: moto, the template and its builds, and both functions in containers
+e2e: needs-go ## test what needs more than Go: moto, the template, SAM's builds, the functions in containers
 	scripts/e2e.sh
 
-bench: build ## measure against the targets, and beside the same in Python; ten minutes; writes docs/performance.md
+bench: build ## measure the functions, and the same in Python: ten minutes; writes docs/performance.md
 	$(GO_BUILD) -o build/bench/bare ./internal/bench/bare
-	go build -buildvcs=false -o build/bench/bench ./internal/bench
+	go build -o build/bench/bench ./internal/bench
 	build/bench/bench
 
-clean: ## remove what was built and installed here; the data of make local stays
+clean: ## remove what was built and installed here, but not the data of make local
 	rm -rf build .aws-sam .venv
 
-# sam build comes in through scripts/sam-build/<architecture>/Makefile, which sets SAM_GOARCH.
+# sam build comes here through scripts/sam-build/<architecture>/Makefile.
 build-ProvisionFunction: FUNCTION := provision
 build-RefreshFunction: FUNCTION := refresh
-build-ProvisionFunction build-RefreshFunction:
-	@test -n '$(SAM_GOARCH)' -a -n '$(ARTIFACTS_DIR)' || { echo 'This target is for sam build.' >&2; exit 1; }
-	GOOS=linux GOARCH=$(SAM_GOARCH) $(GO_BUILD) -o '$(ARTIFACTS_DIR)/bootstrap' ./functions/$(FUNCTION)
+build-ProvisionFunction build-RefreshFunction: needs-go
+	@test -n '$(SAM_GOARCH)' -a -n '$(ARTIFACTS_DIR)' || { echo 'Run sam build or make build instead.' >&2; exit 1; }
+	@GOOS=linux GOARCH=$(SAM_GOARCH) $(GO_BUILD) -o '$(ARTIFACTS_DIR)/bootstrap' ./functions/$(FUNCTION)
