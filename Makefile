@@ -6,6 +6,7 @@ GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 ACTIONLINT  := github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 
 TESTFLAGS ?=
+FUZZTIME  ?= 10s
 
 # What a function says of itself. Where git is missing, as in SAM's copy of the source, these fall
 # back to "dev" and "unknown".
@@ -27,7 +28,7 @@ SETUP    := entra-connector/internal/setup
 GO_BUILD  = go build -ldflags "-s -w -X $(SETUP).version=$(VERSION) -X $(SETUP).commit=$(COMMIT)"
 
 .DEFAULT_GOAL := help
-.PHONY: help needs-go build build/local demo local test check e2e bench clean \
+.PHONY: help needs-go build build/local demo local test check fuzz e2e bench clean \
 	build-ProvisionFunction build-RefreshFunction
 
 help: ## list the targets
@@ -76,6 +77,9 @@ check: needs-go ## check format, code, modules, workflows and known vulnerabilit
 	go run $(ERRCHECK) -ignoretests -exclude scripts/errcheck.txt $$(go list ./... | grep -Ev '$(UNCHECKED)')
 	go run $(ACTIONLINT)
 	scripts/govulncheck.sh $(GOVULNCHECK)
+
+fuzz: needs-go ## run each fuzz target for FUZZTIME (10s)
+	scripts/fuzz.sh $(FUZZTIME)
 
 e2e: needs-go ## test what needs more than Go: moto, the template, SAM's builds, the functions in containers
 	scripts/e2e.sh
