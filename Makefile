@@ -28,7 +28,7 @@ SETUP    := entra-connector/internal/setup
 GO_BUILD  = go build -ldflags "-s -w -X $(SETUP).version=$(VERSION) -X $(SETUP).commit=$(COMMIT)"
 
 .DEFAULT_GOAL := help
-.PHONY: help needs-go build build/local demo local test check fuzz e2e bench clean \
+.PHONY: help needs-go build build/local demo local test check fuzz e2e bench release publish clean \
 	build-ProvisionFunction build-RefreshFunction
 
 help: ## list the targets
@@ -89,10 +89,17 @@ bench: build ## measure the functions, and the same in Python: ten minutes; writ
 	go build -o build/bench/bench ./internal/bench
 	build/bench/bench
 
+release: needs-go ## build what a release publishes in build/release: make release VERSION=1.2.3
+	scripts/release.sh "$$VERSION"
+
+publish: # by the release workflow, which has attested the files
+	scripts/publish.sh "$$VERSION"
+
 clean: ## remove what was built and installed here, but not the data of make local
 	rm -rf build .aws-sam .venv
 
-# sam build comes here through scripts/sam-build/<architecture>/Makefile.
+# sam build comes here through scripts/sam-build/<architecture>/Makefile, and make release through
+# scripts/release.sh.
 build-ProvisionFunction: FUNCTION := provision
 build-RefreshFunction: FUNCTION := refresh
 build-ProvisionFunction build-RefreshFunction: needs-go
