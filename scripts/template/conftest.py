@@ -1,6 +1,6 @@
 import os
 
-# boto3, which SAM's transform and moto import, has to be told; nothing here reaches AWS.
+# SAM's transform and moto use boto3, which wants credentials and a Region. Nothing here reaches AWS.
 os.environ |= {
     "AWS_ACCESS_KEY_ID": "none",
     "AWS_SECRET_ACCESS_KEY": "none",

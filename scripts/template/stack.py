@@ -1,4 +1,4 @@
-"""The template as CloudFormation gets to see it: transformed by SAM, and resolved for a set of parameters."""
+"""The template as CloudFormation sees it: transformed by SAM, and resolved for a set of parameters."""
 
 import copy
 import functools
@@ -26,13 +26,13 @@ NO_VALUE = object()
 
 @functools.cache
 def source():
-    """The template as it is written, short intrinsics spelled out."""
+    """The template as it is written, with short intrinsics such as !Ref in their long form."""
     return json.loads(json.dumps(cfnlint.decode.cfn_yaml.load(str(TEMPLATE))))
 
 
 @functools.cache
 def transformed():
-    """The template after SAM's transform, with code where `sam deploy` would have put it."""
+    """The template after SAM's transform, with code where `sam deploy` would put it."""
     template = copy.deepcopy(source())
     template["Globals"]["Function"]["CodeUri"] = "s3://code/bootstrap.zip"
     defaults = {name: p["Default"] for name, p in template["Parameters"].items()}
@@ -41,8 +41,8 @@ def transformed():
 
 
 class Stack:
-    """The template's resources and outputs for the given parameters, defaults for the others. A reference to a resource
-    reads <LogicalId>, to an attribute <LogicalId.Attribute>."""
+    """The resources and outputs for the given parameters, with defaults for the others. A reference to a
+    resource becomes <LogicalId>, one to an attribute <LogicalId.Attribute>."""
 
     def __init__(self, **parameters):
         self.template = transformed()

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Tests template.yaml, in an environment with the Python packages of ../requirements.txt. Arguments are pytest's.
+# Tests template.yaml. It needs the Python packages of ../requirements.txt, and passes its arguments
+# to pytest.
 set -euo pipefail
 cd "$(dirname "$0")"
 exec python3 -m pytest -q -p no:cacheprovider "${@:-.}"

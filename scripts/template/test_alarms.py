@@ -1,5 +1,7 @@
-"""The alarms and the dashboard: that each watches metrics that there are, and how they are wired. That trouble trips the alarm
-meant for it is shown in functions/refresh, on the metrics that the function emits."""
+"""The alarms and the dashboard: whether each watches metrics that exist, and whom the alarms notify.
+
+The tests in functions/refresh show that trouble sets off the right alarm, with the metrics that the
+function really emits."""
 
 import json
 import re
@@ -10,7 +12,7 @@ from stack import ROOT, Stack
 
 PAGE = (ROOT / "docs/operations.md").read_text()
 
-# What the refresh function emits, by the table that people read: name, unit, dimensions besides FunctionName.
+# What the refresh function emits, as docs/operations.md lists it: name -> unit, dimensions besides FunctionName.
 EMITTED = {
     name: (unit, frozenset(re.findall("`([A-Za-z]+)`", by)))
     for name, unit, by in re.findall(r"^\| `([A-Z][A-Za-z]+)` \| (\w+) \|([^|]*)\|", PAGE, re.MULTILINE)
@@ -20,7 +22,7 @@ ALARMS = Stack().of_type("AWS::CloudWatch::Alarm")
 
 
 def metric_of(alarm):
-    """Namespace, name, dimensions, statistic and period of what an alarm watches."""
+    """Namespace, name, dimensions, statistic and period of the metric that an alarm watches."""
     if "Metrics" in alarm:
         (stat,) = (m["MetricStat"] for m in alarm["Metrics"] if "MetricStat" in m)
         alarm = stat["Metric"] | {"Statistic": stat["Stat"], "Period": stat["Period"]}
@@ -28,13 +30,13 @@ def metric_of(alarm):
     return alarm["Namespace"], alarm["MetricName"], dimensions, alarm["Statistic"], alarm["Period"]
 
 
-def test_the_table_of_metrics_is_found():
+def test_the_table_of_metrics_was_found():
     assert len(EMITTED) == 13
 
 
 @pytest.mark.parametrize("name", ALARMS)
 class TestEachAlarm:
-    def test_watches_a_metric_that_there_is(self, name):
+    def test_watches_a_metric_that_exists(self, name):
         namespace, metric, dimensions, _, period = metric_of(ALARMS[name])
         if namespace == "AWS/SQS":
             assert (metric, dimensions) == ("ApproximateNumberOfMessagesVisible", {"QueueName": "<FailedSweeps.QueueName>"})
@@ -43,7 +45,7 @@ class TestEachAlarm:
             assert dimensions == {"FunctionName": "<RefreshFunction>"}
         assert period == 60
 
-    def test_tells_whoever_was_named(self, name):
+    def test_notifies_the_topic_or_the_address_that_was_given(self, name):
         topic = "arn:aws:sns:eu-west-1:123456789012:alarms"
         for parameters, told in [
             ({}, []),
@@ -54,23 +56,23 @@ class TestEachAlarm:
             stack = Stack(**parameters)
             alarm = stack.resources[name]["Properties"]
             assert alarm["AlarmActions"] == told
-            # That nothing new is refused does not mean that anything was mended.
+            # That there is no new refusal does not mean that anything was solved.
             assert alarm.get("OKActions", []) == ([] if name == "ConnectionRefused" else told)
             assert alarm.get("ActionsEnabled", True)
             assert ("AlarmTopic" in stack.resources) == ("AlarmEmail" in parameters)
 
-    def test_says_what_to_do_and_where_it_is_explained(self, name):
+    def test_says_what_to_do_and_links_to_its_section(self, name):
         description = ALARMS[name]["AlarmDescription"]
         anchor = re.fullmatch(r".{60,}: docs/operations\.md#([a-z-]+)", description)[1]
         assert anchor in ANCHORS
         assert ALARMS[name]["AlarmName"] == f"entra-connector-{anchor}"
 
-    def test_looks_back_over_some_sweeps(self, name):
+    def test_looks_back_over_several_sweeps(self, name):
         alarm = Stack(SilenceMinutes=45).resources[name]["Properties"]
         assert alarm["EvaluationPeriods"] == (1 if name == "SweepFailed" else 45)
 
 
-def test_the_address_gets_the_mails():
+def test_the_topic_sends_mail_to_the_address():
     topic = Stack(AlarmEmail="someone@contoso.example").the("AWS::SNS::Topic")
     assert topic["Subscription"] == [{"Protocol": "email", "Endpoint": "someone@contoso.example"}]
 
@@ -83,7 +85,7 @@ class TestDashboard:
         (alarms,) = (w["properties"]["alarms"] for w in self.widgets if w["type"] == "alarm")
         assert sorted(alarms) == sorted(f"<{name}.Arn>" for name in ALARMS)
 
-    def test_shows_metrics_that_there_are(self):
+    def test_shows_metrics_that_exist(self):
         shown = set()
         for widget in (w["properties"] for w in self.widgets if w["type"] == "metric"):
             assert widget["region"] == "eu-west-1" and widget["title"]
@@ -118,7 +120,7 @@ class TestDashboard:
             "ApproximateNumberOfMessagesVisible",
         }
 
-    def test_draws_the_lines_that_matter(self):
+    def test_draws_the_limits(self):
         lines = {
             w["properties"]["title"]: w["properties"]["annotations"]["horizontal"][0]["value"]
             for w in self.widgets
@@ -130,7 +132,7 @@ class TestDashboard:
             "Duration of a sweep": timeout * 1000,
         }
 
-    def test_asks_the_log_for_what_is_logged(self):
+    def test_queries_fields_that_are_logged(self):
         (query,) = (w["properties"]["query"] for w in self.widgets if w["type"] == "log")
         assert query.startswith("SOURCE '<RefreshLogGroup>' | ")
         logged = re.search(r'"refresh failed",(.*?)\)\n', (ROOT / "pkg/entra/refresh.go").read_text(), re.DOTALL)[1]

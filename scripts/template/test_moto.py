@@ -1,6 +1,8 @@
-"""The transformed template, deployed to moto: somebody else's reading of it, with what its resources say of each other
-filled in. moto's CloudFormation does not know some types. Of these, alarms, dashboard and schedule are put by their own API,
-which takes the same properties; the HTTP API and what Lambda does with failures are left to the other tests."""
+"""The transformed template, deployed to moto, which reads it independently of our own tests and fills in the
+references between resources.
+
+moto's CloudFormation does not know some types. Alarms, dashboard and schedule go to moto through their own
+APIs, which take the same properties. The HTTP API and EventInvokeConfig are left to the other tests."""
 
 import json
 
@@ -23,7 +25,7 @@ EVERYTHING = {"AlarmEmail": "someone@contoso.example", "KmsKeyArn": KEY, "Federa
 
 
 def decided(x, conditions):
-    """x with every Fn::If decided, since moto leaves null where AWS::NoValue takes a list's item away."""
+    """x with every Fn::If decided, since moto leaves null where AWS::NoValue should remove a list's item."""
     if isinstance(x, dict) and x.keys() == {"Fn::If"}:
         condition, yes, no = x["Fn::If"]
         return decided(yes if conditions[condition] else no, conditions)
@@ -33,7 +35,7 @@ def decided(x, conditions):
 
 
 def known_to_moto(conditions):
-    """The template without the types that moto does not know, and without what refers to them."""
+    """The template without the types that moto does not know, and without everything that refers to them."""
     template = decided(transformed(), conditions)
     resources, outputs = template["Resources"], template["Outputs"]
     assert {r["Type"] for r in resources.values()} > UNKNOWN_TO_MOTO
@@ -51,7 +53,7 @@ def known_to_moto(conditions):
 
 
 class Deployed:
-    """The stack in moto, and the same as Stack sees it with moto's names of the resources."""
+    """The stack in moto, and the resources of Stack with moto's names in place of references."""
 
     def __init__(self, parameters):
         boto3.client("s3").create_bucket(Bucket="code", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
@@ -103,7 +105,7 @@ def test_it_deploys(deployed):
 
 
 def as_json(document):
-    return yaml.safe_load(document) if isinstance(document, str) else document  # moto may answer with Python's quotes
+    return yaml.safe_load(document) if isinstance(document, str) else document  # moto may use Python quotes
 
 
 def test_roles_and_policies(deployed):
@@ -111,7 +113,7 @@ def test_roles_and_policies(deployed):
     for name, role in deployed.of_type("AWS::IAM::Role").items():
         (policy,) = role["Policies"]
         if "<" in json.dumps(policy):
-            continue  # of what moto does not know
+            continue  # it refers to something that moto does not know
         got = iam.get_role_policy(RoleName=deployed.names[name], PolicyName=policy["PolicyName"])
         assert as_json(got["PolicyDocument"]) == policy["PolicyDocument"], name
     integration = iam.get_policy(PolicyArn=deployed.names["IntegrationPolicy"])["Policy"]

@@ -1,4 +1,4 @@
-"""What is deployed: functions, routes, schedule, logs, outputs."""
+"""What the template deploys: functions, routes, schedule, logs, outputs."""
 
 import json
 import re
@@ -66,7 +66,7 @@ class TestFunctions:
         stack = Stack(LogRetentionDays=90)
         logging = stack.resources[function]["Properties"]["LoggingConfig"]
         group = function.replace("Function", "LogGroup")
-        # A level above INFO would drop the metrics, which are lines of the log.
+        # A level above INFO would drop the metrics, which are log lines.
         assert logging == {"LogGroup": f"<{group}>", "LogFormat": "JSON", "ApplicationLogLevel": "DEBUG"}
         assert stack.resources[group]["Properties"]["RetentionInDays"] == 90
 
@@ -79,7 +79,7 @@ class TestFunctions:
 
 
 def test_the_transform_adds_no_permission():
-    """Those in the template are held to a reviewed list by internal/permissions."""
+    """internal/permissions compares those in the template with a reviewed list."""
 
     def roles_and_policies(template):
         return {name: r for name, r in template["Resources"].items() if r["Type"].startswith("AWS::IAM::")}
@@ -95,7 +95,7 @@ def test_the_transform_adds_no_permission():
         assert permission["SourceArn"].startswith("arn:aws:execute-api:eu-west-1:123456789012:<Api>/")
 
 
-def test_every_route_that_is_served_is_there_and_asks_for_a_signature():
+def test_every_route_of_the_function_is_there_and_requires_a_signature():
     served = re.findall(r'"([A-Z]+ /[^"]*)":', (ROOT / "functions/provision/api.go").read_text())
     assert len(served) == 9
     body = Stack().the("AWS::ApiGatewayV2::Api")["Body"]
@@ -116,12 +116,12 @@ def test_the_api_is_throttled():
     assert 0 < settings["ThrottlingRateLimit"] <= settings["ThrottlingBurstLimit"] <= 100
 
 
-def test_the_api_logs_who_did_what_and_nothing_secret():
+def test_the_api_logs_who_did_what_but_no_secret():
     stack = Stack()
     settings = stack.the("AWS::ApiGatewayV2::Stage")["AccessLogSettings"]
     assert settings["DestinationArn"] == "<ApiLogGroup.Arn>"
     assert stack.resources["ApiLogGroup"]["Properties"]["RetentionInDays"] == 30
-    # No $context.path, which a caller may have put a secret in, and nothing of headers, query and body.
+    # No $context.path, because a caller may have put a secret there, and nothing of headers, query and body.
     assert json.loads(settings["Format"]) == {
         "requestId": "$context.requestId",
         "time": "$context.requestTime",
@@ -134,16 +134,16 @@ def test_the_api_logs_who_did_what_and_nothing_secret():
     }
 
 
-def test_the_schedule_sweeps_everything_and_leaves_retries_to_the_next_tick():
+def test_the_schedule_sweeps_everything_and_does_not_retry():
     schedule = Stack(Schedule="rate(10 minutes)").the("AWS::Scheduler::Schedule")
     assert schedule["ScheduleExpression"] == "rate(10 minutes)"
-    assert "Name" not in schedule, "the name that SAM makes up is the same in every stack"
+    assert "Name" not in schedule, "SAM would use the same name in every stack"
     assert schedule.get("State", "ENABLED") == "ENABLED"
     target = {"Arn": "<RefreshFunction.Arn>", "RoleArn": "<ScheduleRole.Arn>", "Input": "{}"}
     assert schedule["Target"] == target | {"RetryPolicy": {"MaximumRetryAttempts": 0}}
 
 
-def test_a_failed_sweep_is_not_retried_but_kept():
+def test_a_failed_sweep_is_not_retried_but_goes_to_the_queue():
     stack = Stack()
     config = stack.the("AWS::Lambda::EventInvokeConfig")
     assert config["FunctionName"] == "<RefreshFunction>"
@@ -206,6 +206,6 @@ def test_parameters_are_described_and_allow_their_default(parameter):
         ("FederationAudience", "api://AzureADTokenExchange", "a b"),
     ],
 )
-def test_parameters_allow_what_works_and_nothing_else(parameter, good, bad):
+def test_parameters_allow_what_works_and_refuse_the_rest(parameter, good, bad):
     assert allows(parameter, good)
     assert not allows(parameter, bad)
