@@ -4,6 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+echo 'Fuzzing. The first time, a package takes a minute or two to compile.'
 targets=0
 # Only packages whose source has a target are compiled, and go test has the last word on its name.
 for dir in $(grep -rl --include='*_test.go' '^func Fuzz' cmd functions internal pkg | xargs -n1 dirname | sort -u); do
