@@ -46,7 +46,7 @@ type AppUse struct {
 	App
 	ID        string                  // identifies the app to the store
 	Announced map[string]Announcement // connections that may be too young to be listed, by name
-	Old       []string                // connections that were announced so long ago that the listing knows better
+	Stale     []string                // what was said so long ago that it does not count any more, for the store
 	Busy      time.Duration           // for how long more connections are expected that are not announced one by one
 	Held      bool                    // somebody deletes or replaces the app now
 	Now       time.Time               // by the store's clock

@@ -29,7 +29,9 @@ var (
 		w.refuseOnce(stacktest.TenantA)
 		return w.sweep(c, `{"force":true}`)
 	}}
-	named   = call{"sweep by name", func(w *world, c *stacktest.Connector) int { return w.sweep(c, `{"force":true,"connections":["default/c"]}`) }}
+	named = call{"sweep by name", func(w *world, c *stacktest.Connector) int {
+		return w.sweep(c, `{"force":true,"connections":["default/c"]}`)
+	}}
 	refresh = api("refresh", "POST", "/connections/default/c/refresh", "")
 	provide = api("provision", "POST", "/connections", stacktest.Body("connection", "c"))
 	other   = api("provision for another tenant", "POST", "/connections", stacktest.Body("connection", "c", "tenant_id", stacktest.TenantB))
@@ -141,7 +143,7 @@ func (w *world) pair(setUp []call, first, second call, n int) {
 	what := fmt.Sprintf("%s (%d), with %s (%d) before %s (%d)", first.name, answer, second.name, status, at, n)
 	fail := func(format string, args ...any) {
 		w.t.Helper()
-		w.t.Errorf("%s: %s\n%s", what, fmt.Sprintf(format, args...), w.Secrets.Snapshot())
+		w.t.Errorf("%s: %s\n%s", what, fmt.Sprintf(format, args...), w.dump())
 	}
 
 	for _, s := range []int{answer, status} {

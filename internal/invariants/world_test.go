@@ -30,8 +30,6 @@ const refusal = "AADSTS7000112"
 // disabledApp is refused in every tenant.
 const disabledApp = "eeeeeeee-0000-4000-8000-000000000005"
 
-const secretName = "entra/connections/default/c"
-
 // world is the built functions twice, between stand-ins that they share.
 type world struct {
 	*stacktest.Connector
@@ -53,10 +51,15 @@ func (c *clock) Now() time.Time {
 }
 
 func newWorld(t *testing.T, refusedWritesDescription bool) *world {
-	w := &world{t: t, clock: &clock{t: time.Now()}}
-	w.Connector = stacktest.Start(t, stack.Options{Secrets: secretstoretest.Options{
-		Now: w.clock.Now, ListLag: 5 * time.Minute, RefusedUpdateWritesDescription: refusedWritesDescription,
+	return newWorldWith(t, stack.Options{Secrets: secretstoretest.Options{
+		ListLag: 5 * time.Minute, RefusedUpdateWritesDescription: refusedWritesDescription,
 	}})
+}
+
+func newWorldWith(t *testing.T, o stack.Options) *world {
+	w := &world{t: t, clock: &clock{t: time.Now()}}
+	o.Secrets.Now = w.clock.Now
+	w.Connector = stacktest.Start(t, o)
 	w.twin = w.Twin()
 	w.Entra.AddApp(entratest.App{ClientID: disabledApp, Secrets: []entratest.Secret{{Value: stacktest.Secret}}, Disabled: true})
 	for _, tenant := range []string{stacktest.TenantA, stacktest.TenantB} {
@@ -65,12 +68,15 @@ func newWorld(t *testing.T, refusedWritesDescription bool) *world {
 	return w
 }
 
-// later lets the list catch up, and whatever was under way end.
-func (w *world) later() {
+// pass lets time pass for Secrets Manager.
+func (w *world) pass(d time.Duration) {
 	w.clock.mu.Lock()
 	defer w.clock.mu.Unlock()
-	w.clock.t = w.clock.t.Add(11 * time.Minute)
+	w.clock.t = w.clock.t.Add(d)
 }
+
+// later lets the list catch up, and whatever was under way end.
+func (w *world) later() { w.pass(11 * time.Minute) }
 
 // reset forgets everything, and sets the scene.
 func (w *world) reset(setUp []call) {
@@ -101,8 +107,10 @@ type connection struct {
 	} `json:"error"`
 }
 
-func (w *world) get() (c connection) {
-	r := w.twin.Call("GET", "/connections/default/c", "")
+func (w *world) get() connection { return w.shown("default/c") }
+
+func (w *world) shown(name string) (c connection) {
+	r := w.twin.Call("GET", "/connections/"+name, "")
 	if r.Status == 200 {
 		json.Unmarshal([]byte(r.Body), &c)
 	}
@@ -118,8 +126,13 @@ func (w *world) tenant() string { return w.get().TenantID }
 // the token itself.
 func (w *world) consistent(fail func(format string, args ...any)) {
 	w.t.Helper()
-	shown := w.get()
-	value, ok := w.Secrets.Value(secretName)
+	w.consistentAs("default/c", fail)
+}
+
+func (w *world) consistentAs(name string, fail func(format string, args ...any)) {
+	w.t.Helper()
+	shown := w.shown(name)
+	value, ok := w.Secrets.Value("entra/connections/" + name)
 	if shown.TenantID == "" || !ok {
 		return
 	}
@@ -142,6 +155,17 @@ func (w *world) consistent(fail func(format string, args ...any)) {
 	if shown.Status == "ok" && shown.ExpiresAt.IsZero() {
 		fail("ok, without an expiry")
 	}
+}
+
+// dump is all secrets, without what they hold.
+func (w *world) dump() string {
+	var b strings.Builder
+	for line := range strings.Lines(w.Secrets.Snapshot()) {
+		if !strings.Contains(line, "ACCESS_TOKEN") {
+			b.WriteString(line)
+		}
+	}
+	return b.String()
 }
 
 type tokenClaims struct {

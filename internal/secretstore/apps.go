@@ -63,12 +63,12 @@ func (s *Store) LookAtApp(ctx context.Context, name string) (connector.AppUse, e
 		switch {
 		case announced && found.now.Sub(at) < listLag:
 			use.Announced[connection] = connector.Announcement{At: at, Version: version}
-		case announced:
-			use.Old = append(use.Old, connection)
 		case key == tagBusy:
 			use.Busy = at.Sub(found.now)
-		case strings.HasPrefix(key, tagHold):
-			use.Held = use.Held || found.now.Sub(at) < busyFor
+		case strings.HasPrefix(key, tagHold) && found.now.Sub(at) < busyFor:
+			use.Held = true
+		case announced, strings.HasPrefix(key, tagHold):
+			use.Stale = append(use.Stale, key)
 		}
 	}
 	use.Now = found.now
@@ -137,30 +137,36 @@ func (s *Store) UpdateApp(ctx context.Context, use connector.AppUse, app connect
 
 // Announce says that a connection is about to be created on an app.
 func (s *Store) Announce(ctx context.Context, use connector.AppUse, c connector.Connection) error {
-	name := s.appName(use.App.Name)
-	if len(use.Old) > 0 && len(use.Announced)+len(use.Old) >= maxNotes {
-		var keys []string
-		for _, old := range use.Old {
-			keys = append(keys, tagNew+old)
-		}
-		if err := s.untag(ctx, name, use.ID, keys...); err != nil {
-			return err
-		}
+	if err := s.prune(ctx, use); err != nil {
+		return err
 	}
 	tags := map[string]string{tagNew + c.Name: stamp(use.Now) + " " + c.Version}
 	if _, known := use.Announced[c.Name]; len(use.Announced) >= maxNotes && !known {
 		tags = map[string]string{tagBusy: stamp(use.Now.Add(listLag))}
 	}
-	return s.tag(ctx, name, use.ID, tags)
+	return s.tag(ctx, s.appName(use.App.Name), use.ID, tags)
+}
+
+// prune makes room for tags by taking away what does not count any more.
+func (s *Store) prune(ctx context.Context, use connector.AppUse) error {
+	if len(use.Stale) == 0 || len(use.Announced)+len(use.Stale) < maxNotes {
+		return nil
+	}
+	return s.untag(ctx, s.appName(use.App.Name), use.ID, use.Stale...)
 }
 
 // Hold keeps others from creating connections on an app for as long as a request may take.
 func (s *Store) Hold(ctx context.Context, use connector.AppUse) (release func(context.Context), err error) {
 	name, key := s.appName(use.App.Name), tagHold+rand.Text()
+	if err := s.prune(ctx, use); err != nil {
+		return nil, err
+	}
 	release = func(ctx context.Context) {
 		_ = s.untag(context.WithoutCancel(ctx), name, use.ID, key) // it lapses anyway
 	}
-	return release, s.tag(ctx, name, use.ID, map[string]string{key: stamp(use.Now)})
+	tags := appTags(use.App.Name) // which somebody may have taken away
+	tags[key] = stamp(use.Now)
+	return release, s.tag(ctx, name, use.ID, tags)
 }
 
 // Exists reports whether there is a connection that was announced, or listed if that is zero.

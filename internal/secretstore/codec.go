@@ -187,15 +187,9 @@ func decodeConnection(ref connector.ConnectionRef, sec secret) connector.Connect
 		}
 		return c
 	}
-	tenant, err := entra.ParseTenant(sec.tags[tagTenant])
-	scope := parseScopeTag(sec.tags[tagScope])
-	if err != nil || scope == "" { // somebody has edited the tags
-		c.Failure = sec.unreadable(untagged)
-		return c
-	}
-	c.TenantID, c.Scope = tenant, scope
+	c.TenantID, c.Scope, _ = sec.identity()
 	var d connection
-	if !sec.describesCurrent() || json.Unmarshal([]byte(sec.description), &d) != nil || !d.plausible() {
+	if !sec.describesCurrent() || json.Unmarshal([]byte(sec.description), &d) != nil || !d.plausible() || d.TenantID != c.TenantID || d.Scope != c.Scope {
 		c.Failure = &connector.Failure{
 			Status: connector.StatusRetrying, Code: connector.CodeUnknown, Advice: connector.Explain(connector.CodeUnknown),
 		}

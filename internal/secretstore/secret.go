@@ -89,11 +89,11 @@ type state int
 
 const (
 	live     state = iota // ours, and in use
-	gone                  // waits for the end of its recovery window
+	gone                  // ours, and waits for the end of its recovery window
 	deleting              // ours, and not in use: a deletion or a claim has begun and not ended
 	vacant                // has no value and no tags of ours, as infrastructure code creates it
 	emptied               // ours, but has no value any more
-	untagged              // ours by its Description, but its tags are gone
+	untagged              // ours by its Description, but tags of it are gone or make no sense
 	foreign               // holds something that the connector did not write
 	locked                // AWS lets nobody write it here
 )
@@ -106,23 +106,32 @@ func (s secret) stateOf(own map[string]string) state {
 		tagged = tagged || s.tags[key] != ""
 		ours = ours && s.tags[key] == value
 	}
+	_, _, named := s.identity()
+	named = named || own[tagConnection] == ""
 	switch {
-	case s.deleted:
-		return gone
 	case s.primary != "" || s.owner != "":
 		return locked
+	case s.deleted && (ours || !tagged && (s.version == "" || s.describesCurrent())):
+		return gone
 	case s.version == "" && !tagged:
 		return vacant
 	case s.version == "" && ours:
 		return emptied
 	case ours && s.tags[tagState] == stateDeleting:
 		return deleting
-	case ours:
+	case ours && named:
 		return live
-	case !tagged && s.describesCurrent():
+	case ours, !tagged && s.describesCurrent():
 		return untagged
 	}
 	return foreign
+}
+
+// identity returns whose a connection's secret is, if its tags tell.
+func (s secret) identity() (tenantID, scope string, ok bool) {
+	tenantID, err := entra.ParseTenant(s.tags[tagTenant])
+	scope = parseScopeTag(s.tags[tagScope])
+	return tenantID, scope, err == nil && scope != ""
 }
 
 // grave tells one deletion of a secret from another.
@@ -145,8 +154,7 @@ func (s secret) keys(prefix string) (keys []string) {
 
 // absent reports whether a secret counts as one that is not there.
 func (s secret) absent(own map[string]string) bool {
-	st := s.stateOf(own)
-	return st == gone || st == vacant
+	return s.deleted || s.stateOf(own) == vacant
 }
 
 // describesCurrent reports whether the connector wrote the Description, and did so for the current
@@ -158,10 +166,14 @@ func (s secret) describesCurrent() bool {
 	return json.Unmarshal([]byte(s.description), &d) == nil && d.Version != "" && d.Version == s.version
 }
 
-// describes reports whether the Description names the same tenant as the tags do, if these name one.
-func (s secret) describes(tags map[string]string) bool {
+// belongsTo reports whether a secret that is not to change hands is that of these tags: by its own, or
+// where they are gone by its Description.
+func (s secret) belongsTo(tags map[string]string) bool {
 	var d struct {
 		TenantID string `json:"tenant_id"`
+	}
+	if tenant, scope, ok := s.identity(); ok {
+		return tenant == tags[tagTenant] && scope == parseScopeTag(tags[tagScope])
 	}
 	return json.Unmarshal([]byte(s.description), &d) == nil && d.TenantID == tags[tagTenant]
 }
@@ -182,7 +194,7 @@ func (s secret) unreadable(st state) *connector.Failure {
 	case emptied:
 		f.Advice = entra.Advice{Title: "The connection's secret has no value", Action: "Provision the connection again with POST /connections."}
 	case untagged:
-		f.Advice = entra.Advice{Title: "The tags of the connection's secret are gone", Action: "Provision the connection again with POST /connections."}
+		f.Advice = entra.Advice{Title: "The tags of the connection's secret are gone or were edited", Action: "Provision the connection again with POST /connections."}
 	default:
 		f.Advice = s.inTheWay()
 	}
@@ -197,6 +209,9 @@ func (s secret) inTheWay() entra.Advice {
 			Action: "Provision in that Region, or stop the replication to this one and delete the copy."}
 	case s.owner != "":
 		return entra.Advice{Title: "The secret is managed by the AWS service " + s.owner, Action: "Use another name, or delete the secret through that service."}
+	}
+	if _, _, ok := s.identity(); ok {
+		return entra.Advice{Title: "The secret belongs to another tenant or scope", Action: "Use another name, or delete the connection first."}
 	}
 	return entra.Advice{Title: "The secret holds something that the connector did not write", Action: "Use another name, or move the secret out of the way."}
 }

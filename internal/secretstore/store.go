@@ -27,10 +27,11 @@ const maxNextToken = 4096
 
 // Config configures a [Store].
 type Config struct {
-	Prefix          string  // first part of every secret's name
-	WritesPerSecond float64 // ceiling on writes; 0 is none
-	KMSKeyID        string  // of the key that new secrets are encrypted with; empty: Secrets Manager's own
-	RecoveryDays    int64   // how long a deleted secret can be restored, 7 to 30; 0: AWS's default of 30
+	Prefix          string            // first part of every secret's name
+	WritesPerSecond float64           // ceiling on writes; 0 is none
+	KMSKeyID        string            // of the key that new secrets are encrypted with; empty: Secrets Manager's own
+	Tags            map[string]string // of new secrets, besides the connector's own
+	RecoveryDays    int64             // how long a deleted secret can be restored, 7 to 30; 0: AWS's default of 30
 }
 
 // Store implements [connector.Store]. It is safe for concurrent use.
@@ -39,6 +40,7 @@ type Store struct {
 	prefix string
 	key    *string
 	days   *int64
+	tags   map[string]string
 	now    func() time.Time
 	reads  *pace
 	writes *pace
@@ -51,10 +53,13 @@ var _ connector.Store = (*Store)(nil)
 func New(client *secretsmanager.Client, cfg Config) *Store {
 	attempts := cmp.Or(client.Options().RetryMaxAttempts, retry.DefaultMaxAttempts)
 	s := &Store{
-		client: client, prefix: cfg.Prefix, now: time.Now,
+		client: client, prefix: cfg.Prefix, tags: cfg.Tags, now: time.Now,
 		reads:  newPace(0, readsQuota, attempts),
 		writes: newPace(cfg.WritesPerSecond, writesQuota, attempts),
 		lists:  newPace(0.9*listsQuota, listsQuota, attempts),
+	}
+	if s.tags == nil {
+		s.tags = make(map[string]string)
 	}
 	if cfg.KMSKeyID != "" {
 		s.key = &cfg.KMSKeyID

@@ -32,7 +32,7 @@ func successor(version string, nth int) string {
 }
 
 // maxSuccessors bounds how often a staging label can be moved back to one version.
-const maxSuccessors = 4
+const maxSuccessors = 8
 
 // replace writes a value and its Description in the place of a version, in one call. It fails with
 // ErrChanged if that is no longer the current one, and with ErrNotFound if the secret is deleted.
@@ -53,17 +53,12 @@ func (s *Store) replace(ctx context.Context, name, arn, version string, c conten
 		if !unanswered && !errors.Is(err, connector.ErrExists) {
 			return next, err
 		}
-		found, lookErr := s.look(ctx, name)
-		if lookErr == nil && found.arn == arn && found.description == description {
-			// Nobody knows whether AWS writes the Description of an UpdateSecret that it refuses. If it
-			// did, ours now stands beside somebody else's value.
-			lookErr = s.writeDescription(ctx, name, arn, disowned)
-		}
+		found, disownErr := s.disown(ctx, name, arn, description)
 		if unanswered {
 			return "", err
 		}
-		if lookErr != nil {
-			return "", lookErr
+		if disownErr != nil {
+			return "", disownErr
 		}
 		if found.arn != arn || found.version != version {
 			break
@@ -74,6 +69,21 @@ func (s *Store) replace(ctx context.Context, name, arn, version string, c conten
 
 // disowned is the Description of a secret about which nothing is known.
 const disowned = `{"status":"unknown"}`
+
+// disown takes a Description back, if it stands there, and returns the secret. Nobody knows whether AWS
+// writes the Description of an UpdateSecret that it refuses. If it does, one that was refused stands
+// beside somebody else's value.
+func (s *Store) disown(ctx context.Context, name, arn, description string) (found secret, err error) {
+	err = connector.Retry(ctx, func() (again bool, err error) {
+		found, err = s.look(ctx, name)
+		if err == nil && found.arn == arn && found.description == description {
+			err = s.writeDescription(ctx, name, arn, disowned)
+		}
+		var failed *connector.StoreError
+		return errors.As(err, &failed) && failed.Temporary, err
+	})
+	return found, err
+}
 
 // writeDescription writes a description alone, which makes no version.
 func (s *Store) writeDescription(ctx context.Context, name, arn, description string) error {
@@ -118,9 +128,11 @@ func (s *Store) refused(ctx context.Context, op, name string, err error) error {
 // the secret's ARN and version, or fails with ErrExists.
 func (s *Store) create(ctx context.Context, name string, own map[string]string, c content) (arn, version string, err error) {
 	version = successor(rand.Text(), 0)
+	tags := maps.Clone(s.tags)
+	maps.Copy(tags, c.tags)
 	out, err := s.client.CreateSecret(ctx, &secretsmanager.CreateSecretInput{
 		Name: aws.String(name), ClientRequestToken: aws.String(version), SecretString: aws.String(c.value), Description: aws.String(c.describe(version)),
-		Tags: tagList(c.tags), KmsKeyId: s.key,
+		Tags: tagList(tags), KmsKeyId: s.key,
 	}, s.writes.of)
 	if err == nil {
 		return aws.ToString(out.ARN), version, nil
@@ -152,7 +164,7 @@ func (s *Store) claim(ctx context.Context, found secret, own map[string]string, 
 	switch st := found.stateOf(own); {
 	case st == live:
 		return "", "", connector.ErrExists
-	case st == foreign, st == locked, st == untagged && !found.describes(c.tags):
+	case st == foreign, st == locked, (st == untagged || st == emptied) && !found.belongsTo(c.tags):
 		return "", "", &connector.ConflictError{Reason: connector.InTheWay, Secret: found.name, Advice: found.inTheWay()}
 	case st == gone:
 		if _, err := s.client.RestoreSecret(ctx, &secretsmanager.RestoreSecretInput{SecretId: aws.String(found.arn)}, s.writes.of); err != nil {
@@ -173,7 +185,8 @@ func (s *Store) claim(ctx context.Context, found secret, own map[string]string, 
 			return "", "", err
 		}
 	}
-	tags := maps.Clone(c.tags)
+	tags := maps.Clone(s.tags)
+	maps.Copy(tags, c.tags)
 	tags[tagState] = stateLive
 	return found.arn, version, s.tag(ctx, found.name, found.arn, tags)
 }
@@ -210,12 +223,21 @@ func (s *Store) delete(ctx context.Context, name string, own map[string]string, 
 	_, err = s.client.DeleteSecret(ctx, &secretsmanager.DeleteSecretInput{
 		SecretId: aws.String(found.arn), RecoveryWindowInDays: s.days,
 	}, s.writes.of)
-	// The SDK's retry may find that the first try has landed.
-	if err = s.refused(ctx, "DeleteSecret", name, err); err == nil || errors.Is(err, connector.ErrNotFound) {
+	if err == nil {
+		return nil
+	}
+	err = storeError(ctx, "DeleteSecret", name, err)
+	// It may have taken effect all the same.
+	ctx = context.WithoutCancel(ctx)
+	after, lookErr := s.look(ctx, name)
+	if errors.Is(lookErr, connector.ErrNotFound) || lookErr == nil && after.deleted {
 		return nil
 	}
 	if st == live {
-		err = errors.Join(err, s.tag(context.WithoutCancel(ctx), name, found.arn, map[string]string{tagState: stateLive}))
+		err = errors.Join(err, s.tag(ctx, name, found.arn, map[string]string{tagState: stateLive}))
+	}
+	if len(after.replicas) > 0 {
+		return &connector.ConflictError{Reason: connector.Replicated, Secret: name, Fields: after.replicas}
 	}
 	return err
 }

@@ -135,6 +135,10 @@ func read(lookup func(string) (string, bool)) (variables, error) {
 		}
 		return nil
 	})
+	get("SECRET_TAGS", "", func(s string) (err error) {
+		v.store.Tags, err = parseTags(s)
+		return err
+	})
 	get("KMS_KEY_ID", "", func(s string) error {
 		v.store.KMSKeyID = s
 		return nil
@@ -171,4 +175,28 @@ func read(lookup func(string) (string, bool)) (variables, error) {
 		return nil
 	})
 	return v, errors.Join(errs...)
+}
+
+// maxTags leaves room for the connector's own among the 50 that a secret can have.
+const maxTags = 20
+
+// parseTags reads key=value,key=value.
+func parseTags(s string) (map[string]string, error) {
+	// What AWS allows in a tag: a key of 1 to 127 characters, and a value of at most 255.
+	pattern := regexp.MustCompile(`^([\p{L}\p{Z}\p{N}_.:/+@-]{1,127})=([\p{L}\p{Z}\p{N}_.:/=+@-]{0,255})$`)
+	tags := make(map[string]string)
+	for part := range strings.SplitSeq(s, ",") {
+		m := pattern.FindStringSubmatch(part)
+		switch {
+		case m == nil:
+			return nil, errors.New("must be key=value,key=value, with keys and values that a tag of AWS may have")
+		case strings.HasPrefix(m[1], "aws:"), strings.HasPrefix(m[1], "entra-connector:"):
+			return nil, errors.New("must not have a key that begins with aws: or entra-connector:")
+		}
+		tags[m[1]] = m[2]
+	}
+	if len(tags) > maxTags {
+		return nil, fmt.Errorf("must be at most %d tags", maxTags)
+	}
+	return tags, nil
 }

@@ -106,14 +106,17 @@ func Start(t *testing.T, options stack.Options) *Connector {
 // Twin is two more functions on the same stand-ins, which stay c's to ask: Lambda
 // starts as many as there are requests at a time. What comes out of them is
 // watched with the rest. It ends with the test, if not closed before.
-func (c *Connector) Twin() *Connector {
+func (c *Connector) Twin() *Connector { return c.TwinAs("local") }
+
+// TwinAs is a Twin that calls AWS with an access key of its own.
+func (c *Connector) TwinAs(accessKeyID string) *Connector {
 	c.t.Helper()
 	twin := &Connector{t: c.t, out: c.out}
 	twin.start(stack.Options{
 		Authority: c.Authority, SecretsEndpoint: c.SecretsEndpoint,
 		// To the stack this is AWS itself, for which it would take the developer's own.
 		Env: []string{"AWS_ENDPOINT_URL_STS=" + c.STS.URL(), "AWS_ENDPOINT_URL_EVENTBRIDGE=" + c.Events.URL(), "EVENT_BUS=default",
-			"AWS_REGION=us-east-1", "AWS_ACCESS_KEY_ID=local", "AWS_SECRET_ACCESS_KEY=local", "AWS_PROFILE=",
+			"AWS_REGION=us-east-1", "AWS_ACCESS_KEY_ID=" + accessKeyID, "AWS_SECRET_ACCESS_KEY=local", "AWS_PROFILE=",
 			"AWS_CONFIG_FILE=/dev/null", "AWS_SHARED_CREDENTIALS_FILE=/dev/null", "AWS_EC2_METADATA_DISABLED=true"},
 	})
 	c.t.Cleanup(func() { twin.Close() })
