@@ -39,7 +39,7 @@ func TestProveBeforeStore(t *testing.T) {
 		{name: "web page", body: Body(), response: entratest.HTML(200), status: 502, code: "invalid_response"},
 		{name: "echoed form", body: Body(), response: entratest.EchoForm(400), status: 502, code: "invalid_response"},
 		{name: "truncated", body: Body(), response: entratest.Truncated(), status: 502, code: "invalid_response"},
-		{name: "over 1 MiB", body: Body(), response: entratest.HugeBody(), status: 502, code: "invalid_response"},
+		{name: "over 1 MiB", body: Body(), response: entratest.With("padding", strings.Repeat("x", 1<<20)), status: 502, code: "invalid_response"},
 		{name: "token that no secret can hold", body: Body(), status: 502, code: "invalid_response",
 			response: entratest.Raw(200, "application/json", `{"token_type":"Bearer","expires_in":3599,"access_token":"`+strings.Repeat("a", 64<<10+1)+`"}`)},
 		{name: "redirect", body: Body(), response: entratest.Redirect("https://example.com/"), status: 502, code: "invalid_response"},

@@ -1,33 +1,31 @@
 package entratest
 
 import (
-	"io"
-	"mime"
+	"cmp"
+	"encoding/json"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
 
-// Request is what a [Server] remembers of a request and its answer: never the credential.
+// Request is what a [Server] remembers of a request and its answer. It never holds the credential.
 type Request struct {
-	Method         string
-	Path           string
-	Endpoint       string // "token", "openid", "keys", or "" where Entra has nothing: a 404
-	Tenant         string // as the path has it
+	Endpoint       string // "token", "openid", or "" where Entra has nothing and answers 404
+	Tenant         string // as the path names it
 	ClientID       string
-	Scope          string
 	CredentialKind string // "secret", "certificate", "federated" or "" for none
 	SecretIndex    int    // which of the app's secrets was sent, expired or not; -1 for none of them
 	RequestID      string // the client-request-id header
 	Code           int    // the AADSTS code of the answer; 0 for none
-	Status         int    // the HTTP status of the answer; 0 while there is none, and if there never was
-	Token          string // the access token issued
+	Status         int    // the HTTP status of the answer; 0 while there is none, or if there never was
 }
 
-// Requests returns every request since the start or [Server.ResetRequests], in order of arrival,
-// those still under way included.
+// Requests returns every request since the start or [Server.ResetRequests] in order of arrival,
+// including those under way.
 func (s *Server) Requests() []Request {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -38,7 +36,7 @@ func (s *Server) Requests() []Request {
 	return all
 }
 
-// ResetRequests forgets the requests so far, and the tokens issued.
+// ResetRequests forgets the requests so far and the tokens issued.
 func (s *Server) ResetRequests() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -54,113 +52,127 @@ func (s *Server) Tokens() []string {
 
 // call is a request being answered.
 type call struct {
-	s       *Server
-	http    *http.Request
-	base    string // scheme and host as the client sees them
-	body    string
-	form    url.Values
-	secret  string // from the form or the Basic header
-	bad     string // why the request cannot be read; "" if it can
-	request *Request
-	trace   string // Entra's own ID of the request
-	detail  string // what {detail} in an error text stands for
+	s           *Server
+	request     *Request
+	ordinary    func(*call) answer // what the endpoint answers without a fault
+	base        string             // scheme and host as the client sees them
+	form        url.Values
+	malformed   bool       // the form cannot be decoded
+	assertion   *assertion // nil if there is none, or it cannot be decoded
+	trace       string     // Entra's own ID of the request
+	correlation string     // the client's ID of the request, or a new one
+	detail      string     // what {detail} in an error text stands for
 
-	// How a granted token is presented: see the Responses of the same names.
-	lifetime                      *int
-	noExpires, noExt, stringified bool
-	padding                       int
+	// What judge finds.
+	tenant   Tenant
+	app      App
+	roles    []string
+	audience string
+
+	lifetime int   // of a granted token in seconds
+	changes  []any // see [With]
 }
 
-// maxBody is far above what a token request can need.
-const maxBody = 1 << 20
+// answer is decided and recorded before any of it is sent, so that a client that has its answer finds
+// it in [Server.Requests].
+type answer struct {
+	status int
+	header http.Header
+	body   []byte
+	code   int    // AADSTS
+	token  string // issued
+	cut    bool   // send half of what Content-Length promises
+	drop   bool   // close the connection without an answer
+	hang   bool   // wait until the client goes away, then drop
+}
 
-// receive reads the request and records it.
-func (s *Server) receive(w http.ResponseWriter, r *http.Request) *call {
-	c := &call{s: s, http: r, base: "http://" + r.Host, trace: newGUID(), request: &Request{
-		Method: r.Method, Path: r.URL.Path, RequestID: r.Header.Get("client-request-id"), SecretIndex: -1,
-	}}
+func (s *Server) serve(endpoint string, ordinary func(*call) answer) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		c := s.receive(r, endpoint, ordinary)
+		f := s.fault(c.request)
+		if wait := s.options.Latency + f.Delay; wait > 0 {
+			select {
+			case <-time.After(wait):
+			case <-r.Context().Done():
+				panic(http.ErrAbortHandler)
+			}
+		}
+		answer := ordinary
+		if f.Response.answer != nil {
+			answer = f.Response.answer
+		}
+		a := answer(c)
+		s.record(c.request, a)
+		if a.hang {
+			<-r.Context().Done()
+		}
+		if a.hang || a.drop {
+			panic(http.ErrAbortHandler)
+		}
+		maps.Copy(w.Header(), a.header)
+		w.Header().Set("Content-Length", strconv.Itoa(len(a.body)))
+		w.WriteHeader(a.status)
+		if a.cut {
+			a.body = a.body[:len(a.body)/2]
+		}
+		w.Write(a.body)
+	}
+}
+
+// receive reads and records a request. Like Entra, it does not read a form of another content type.
+func (s *Server) receive(r *http.Request, endpoint string, ordinary func(*call) answer) *call {
+	c := &call{s: s, ordinary: ordinary, base: "http://" + r.Host, trace: newGUID(), lifetime: 3599}
 	if r.TLS != nil {
 		c.base = "https://" + r.Host
 	}
-	c.route()
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
-	if err != nil {
-		c.bad = "the body cannot be read"
+	c.malformed = r.ParseForm() != nil
+	c.form = r.PostForm
+	c.request = &Request{
+		Endpoint: endpoint, Tenant: r.PathValue("tenant"), ClientID: c.form.Get("client_id"),
+		RequestID: r.Header.Get("client-request-id"),
 	}
-	c.body = string(body)
-	// A form of another content type is not read at all: Entra then misses grant_type.
-	if mt, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); mt == "application/x-www-form-urlencoded" {
-		if c.form, err = url.ParseQuery(c.body); err != nil {
-			c.bad = "the form cannot be decoded"
-		}
-	}
-	c.request.ClientID, c.secret = c.form.Get("client_id"), c.form.Get("client_secret")
-	c.request.Scope = c.form.Get("scope")
-	c.readBasic()
-
+	c.correlation = cmp.Or(c.request.RequestID, newGUID())
+	secret := c.form.Get("client_secret")
 	switch {
 	case c.form.Has("client_assertion"):
+		c.assertion = parseAssertion(c.form.Get("client_assertion"))
 		c.request.CredentialKind = "federated"
-		if a, err := parseAssertion(c.form.Get("client_assertion")); err != nil || a.selfIssued(c.request.ClientID) {
+		if c.assertion != nil && c.assertion.selfIssued(c.request.ClientID) {
 			c.request.CredentialKind = "certificate"
 		}
-	case c.secret != "":
+	case secret != "":
 		c.request.CredentialKind = "secret"
 	}
 
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	c.request.SecretIndex = slices.IndexFunc(s.apps[strings.ToLower(c.request.ClientID)].Secrets,
+		func(x Secret) bool { return x.Value == secret })
 	s.requests = append(s.requests, c.request)
 	return c
 }
 
-// route sets what the path says. Segments are split before they are unescaped, so that an escaped slash
-// stays inside the tenant.
-func (c *call) route() {
-	tenant, rest, _ := strings.Cut(strings.TrimPrefix(c.http.URL.EscapedPath(), "/"), "/")
-	endpoint := map[string]string{
-		"oauth2/v2.0/token":                     "token",
-		"v2.0/.well-known/openid-configuration": "openid",
-		"discovery/v2.0/keys":                   "keys",
-	}[rest]
-	name, err := url.PathUnescape(tenant)
-	if err != nil || name == "" {
-		return
-	}
-	c.request.Tenant, c.request.Endpoint = name, endpoint
-}
-
-// readBasic takes the credentials of an Authorization header, each form-encoded (RFC 6749 section 2.3.1).
-func (c *call) readBasic() {
-	id, secret, ok := c.http.BasicAuth()
-	if !ok {
-		return
-	}
-	id, err1 := url.QueryUnescape(id)
-	secret, err2 := url.QueryUnescape(secret)
-	switch {
-	case err1 != nil || err2 != nil:
-		c.bad = "the Authorization header cannot be decoded"
-	case c.form.Has("client_secret"):
-		c.bad = "the client secret is sent twice"
-	case c.form.Has("client_id") && c.request.ClientID != id:
-		c.bad = "the Authorization header names another client"
-	default:
-		c.request.ClientID, c.secret = id, secret
+func (s *Server) record(r *Request, a answer) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r.Status, r.Code = a.status, a.code
+	if a.token != "" {
+		s.tokens = append(s.tokens, a.token)
 	}
 }
 
-// pause waits for d, and reports false if the client went away meanwhile.
-func (c *call) pause(d time.Duration) bool {
-	if d <= 0 {
-		return true
+// json is an answer with the headers of Entra's JSON answers.
+func (c *call) json(status int, v any) answer {
+	body, _ := json.Marshal(v) // our own types only
+	return raw(status, "application/json; charset=utf-8", string(body), "Cache-Control", "no-store, no-cache",
+		"Pragma", "no-cache", "x-ms-request-id", c.trace, "client-request-id", c.correlation)
+}
+
+// raw is any answer. The names and values of more headers alternate.
+func raw(status int, contentType, body string, header ...string) answer {
+	a := answer{status: status, header: http.Header{"Content-Type": {contentType}}, body: []byte(body)}
+	for i := 0; i < len(header); i += 2 {
+		a.header.Set(header[i], header[i+1])
 	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-c.http.Context().Done():
-		return false
-	}
+	return a
 }

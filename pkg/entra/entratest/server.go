@@ -1,47 +1,41 @@
 package entratest
 
 import (
+	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"sync"
+	"testing"
 	"time"
 )
 
-// Options configure a [Server]. The zero value is a public-cloud Entra on the real clock.
+// Options configure a [Server]. The zero value runs on the real clock and answers at once.
 type Options struct {
 	Now     func() time.Time // the server's clock; nil is time.Now
-	Latency time.Duration    // real time every answer takes
-	Cloud   string           // "public" (or ""), "usgov" or "china"
+	Latency time.Duration    // real time that every answer takes
 }
 
-// Server is a stand-in Entra. It is an [http.Handler], so it can also be mounted under a TLS listener
-// of the caller's; its issuer and token URLs then follow the host that the client asked.
+// Server is a stand-in for the public cloud's Entra. It is an [http.Handler], so that a caller can
+// also serve it with TLS: its issuer and its URLs follow the scheme and host that the client asked.
 // It is safe for concurrent use.
 type Server struct {
-	now     func() time.Time
-	latency time.Duration
-	cloud   string
+	options Options
+	mux     *http.ServeMux
+	http    *httptest.Server
+	stop    context.CancelFunc // ends the requests under way
 
-	mu       sync.Mutex // guards everything below
-	http     *http.Server
-	addr     net.Addr
-	tenants  map[string]Tenant      // :: tenant GUID → tenant
-	domains  map[string]string      // :: domain → tenant GUID
-	apps     map[string]App         // :: client ID → app
-	consents map[principal][]string // :: service principal → its roles
-	used     map[string]bool        // :: client ID and jti of every certificate assertion accepted
+	mu       sync.Mutex          // guards everything below
+	tenants  map[string]Tenant   // by GUID
+	domains  map[string]string   // domain to tenant GUID
+	apps     map[string]App      // by client ID
+	consents map[string][]string // service principal to its roles
+	used     map[string]bool     // client ID and jti of every certificate assertion accepted
 	faults   []*Fault
 	requests []*Request
 	tokens   []string
-}
-
-// TB is the part of [testing.TB] that [Start] needs.
-type TB interface {
-	Cleanup(func())
-	Fatalf(format string, args ...any)
 }
 
 // New returns a server with no tenants and no apps.
@@ -49,77 +43,50 @@ func New(o Options) *Server {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	if o.Cloud == "" {
-		o.Cloud = "public"
-	}
-	if _, ok := clouds[o.Cloud]; !ok {
-		panic(fmt.Sprintf("entratest: no cloud %q", o.Cloud))
-	}
-	return &Server{
-		now:      o.Now,
-		latency:  o.Latency,
-		cloud:    o.Cloud,
+	s := &Server{
+		options:  o,
+		mux:      http.NewServeMux(),
 		tenants:  map[string]Tenant{},
 		domains:  map[string]string{},
 		apps:     map[string]App{},
-		consents: map[principal][]string{},
+		consents: map[string][]string{},
 		used:     map[string]bool{},
 	}
-}
-
-// Start returns a server that listens on a free loopback port until the test ends.
-func Start(tb TB, o Options) *Server {
-	s := New(o)
-	if err := s.Listen("127.0.0.1:0"); err != nil {
-		tb.Fatalf("entratest: %v", err)
-	}
-	tb.Cleanup(func() { s.Close() })
+	s.mux.HandleFunc("POST /{tenant}/oauth2/v2.0/token", s.serve("token", (*call).token))
+	s.mux.HandleFunc("GET /{tenant}/v2.0/.well-known/openid-configuration", s.serve("openid", (*call).openid))
+	s.mux.HandleFunc("/", s.serve("", func(*call) answer {
+		return raw(http.StatusNotFound, "text/plain", "entratest: Entra has no such endpoint\n")
+	}))
 	return s
 }
 
-// Listen serves plain HTTP on addr, in the background, until [Server.Close].
-func (s *Server) Listen(addr string) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.http != nil {
-		return errors.New("already listening")
-	}
-	l, err := net.Listen("tcp", addr)
-	if err != nil {
-		return err
-	}
-	s.addr = l.Addr()
-	s.http = &http.Server{Handler: s, ReadHeaderTimeout: 10 * time.Second}
-	go s.http.Serve(l)
-	return nil
+// Start returns a server that listens until the test ends.
+func Start(tb testing.TB, o Options) *Server {
+	s := New(o)
+	s.Listen()
+	tb.Cleanup(s.Close)
+	return s
 }
 
-// Close stops listening and ends the requests under way, those that hang included.
-func (s *Server) Close() error {
-	s.mu.Lock()
-	h := s.http
-	s.http = nil
-	s.mu.Unlock()
-	if h == nil {
-		return nil
-	}
-	return h.Close()
+// Listen serves plain HTTP on a free loopback port until [Server.Close].
+func (s *Server) Listen() {
+	ctx, stop := context.WithCancel(context.Background())
+	s.http, s.stop = httptest.NewUnstartedServer(s), stop
+	s.http.Config.BaseContext = func(net.Listener) context.Context { return ctx }
+	s.http.Start()
 }
 
-// URL is the authority's base, without a trailing slash: what AZURE_AUTHORITY_HOST takes.
-// It is empty before [Server.Listen].
-func (s *Server) URL() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.addr == nil {
-		return ""
-	}
-	host, port, _ := net.SplitHostPort(s.addr.String())
-	if net.ParseIP(host).IsUnspecified() {
-		host = "127.0.0.1"
-	}
-	return "http://" + net.JoinHostPort(host, port)
+// Close stops listening and ends the requests under way, also those that hang.
+func (s *Server) Close() {
+	s.stop()
+	s.http.Close()
 }
+
+// URL is the authority without a trailing slash, as AZURE_AUTHORITY_HOST takes it.
+func (s *Server) URL() string { return s.http.URL }
+
+// ServeHTTP implements [http.Handler].
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
 
 // newGUID returns a random (version 4) GUID.
 func newGUID() string {

@@ -6,105 +6,54 @@ import (
 	"encoding/json"
 	"net/http"
 	"slices"
-	"strconv"
 	"strings"
 )
 
-// grant is a token request that nothing speaks against.
-type grant struct {
-	tenant   Tenant
-	app      App
-	roles    []string
-	audience string
-}
-
-// tokenResponse is what v2-oauth2-client-creds-grant-flow.md shows; the numbers are any, since a
-// [Response] may want strings or none.
-type tokenResponse struct {
-	TokenType    string `json:"token_type"`
-	ExpiresIn    any    `json:"expires_in,omitempty"`
-	ExtExpiresIn any    `json:"ext_expires_in,omitempty"`
-	Padding      string `json:"padding,omitempty"`
-	AccessToken  string `json:"access_token"`
-}
-
-// token answers the token endpoint.
+// token answers the token endpoint, with the body that v2-oauth2-client-creds-grant-flow.md shows.
 func (c *call) token() answer {
-	g, code := c.judge()
-	if code != 0 {
-		return c.refuse(code, c.detail)
+	if code := c.judge(); code != 0 {
+		return c.refuse(code)
 	}
-	seconds := 3599
-	switch {
-	case c.lifetime != nil:
-		seconds = *c.lifetime
-	case g.app.ExpiresIn != 0:
-		seconds = g.app.ExpiresIn
-	case g.tenant.ExpiresIn != 0:
-		seconds = g.tenant.ExpiresIn
+	token := c.mint()
+	body := map[string]any{
+		"token_type": "Bearer", "expires_in": c.lifetime, "ext_expires_in": c.lifetime, "access_token": token,
 	}
-	r := tokenResponse{
-		TokenType: "Bearer", ExpiresIn: seconds, ExtExpiresIn: seconds,
-		Padding: strings.Repeat("x", c.padding), AccessToken: c.mint(g, seconds),
+	for i := 0; i < len(c.changes); i += 2 {
+		field := c.changes[i].(string)
+		if body[field] = c.changes[i+1]; body[field] == nil {
+			delete(body, field)
+		}
 	}
-	if c.stringified {
-		r.ExpiresIn, r.ExtExpiresIn = strconv.Itoa(seconds), strconv.Itoa(seconds)
-	}
-	if c.noExpires {
-		r.ExpiresIn = nil
-	}
-	if c.noExt {
-		r.ExtExpiresIn = nil
-	}
-	a := c.json(http.StatusOK, r)
-	a.token = r.AccessToken
+	a := c.json(http.StatusOK, body)
+	a.token = token
 	return a
 }
 
-// judge returns the grant, or the code of the first thing wrong. Which of several wrongs Entra names
-// is not documented; this order goes from the outside in.
-func (c *call) judge() (g grant, code int) {
+// judge returns the code of the first thing wrong, or 0. Which of several wrongs Entra names is not
+// documented; this order goes from the outside in.
+func (c *call) judge() int {
+	c.s.mu.Lock()
+	defer c.s.mu.Unlock()
+	for _, check := range []func() int{c.checkForm, c.findTenant, c.readScope, c.authenticate} {
+		if code := check(); code != 0 {
+			return code
+		}
+	}
 	var ok bool
-	if code = c.malformed(); code != 0 {
-		return g, code
+	if c.roles, ok = c.s.consents[principal(c.tenant.ID, c.app.ClientID)]; !ok {
+		return 7000229
 	}
-	if g.tenant, code = c.tenant(); code != 0 {
-		return g, code
+	// One trailing slash makes no difference here, though it does to the token's audience.
+	if !slices.Contains(resources, strings.ToLower(strings.TrimSuffix(c.audience, "/"))) {
+		c.detail = c.audience
+		return 500011
 	}
-	g.app, ok = c.s.apps[strings.ToLower(c.request.ClientID)]
-	if !ok || g.app.SingleTenant && g.app.HomeTenant != g.tenant.ID {
-		return g, 700016
-	}
-	if g.audience, code = c.resource(); code != 0 {
-		return g, code
-	}
-	if code = c.authenticate(g); code != 0 {
-		return g, code
-	}
-	if g.app.Disabled {
-		return g, 7000112
-	}
-	if g.roles, ok = c.s.consents[principal{g.tenant.ID, g.app.ClientID}]; !ok {
-		return g, 7000229
-	}
-	c.detail = g.audience
-	switch {
-	case has(g.tenant.Disabled, g.audience):
-		return g, 500014
-	case !has(g.tenant.Resources, g.audience):
-		return g, 500011
-	}
-	return g, 0
+	return 0
 }
 
-// malformed checks the form by itself.
-func (c *call) malformed() int {
-	if c.request.Method != http.MethodPost {
-		c.detail = "POST requests. Received a " + c.request.Method
-		return 900561
-	}
-	if c.bad != "" {
-		c.detail = c.bad
+func (c *call) checkForm() int {
+	if c.malformed {
+		c.detail = "the form cannot be decoded"
 		return 9002313
 	}
 	for k, v := range c.form {
@@ -113,108 +62,94 @@ func (c *call) malformed() int {
 			return 9000411
 		}
 	}
-	switch g := c.form.Get("grant_type"); {
-	case g == "":
-		c.detail = "grant_type"
-		return 900144
-	case g != "client_credentials":
-		c.detail = g
+	for _, field := range []string{"grant_type", "client_id", "scope"} {
+		if c.form.Get(field) == "" {
+			c.detail = field
+			return 900144
+		}
+	}
+	if c.detail = c.form.Get("grant_type"); c.detail != "client_credentials" {
 		return 70003
-	case c.request.ClientID == "":
-		c.detail = "client_id"
-		return 900144
-	case c.request.Scope == "":
-		c.detail = "scope"
-		return 900144
 	}
 	return 0
 }
 
-// tenant finds the tenant in the path. An app has a tenant or nothing: the shared authorities are for users.
-func (c *call) tenant() (Tenant, int) {
-	name := strings.ToLower(c.request.Tenant)
-	switch name {
-	case "common", "consumers", consumers:
-		return Tenant{}, 9001023
-	case "organizations":
-		return Tenant{}, 50059
-	}
+// findTenant finds the tenant in the path. The shared authorities, such as common, are for users.
+func (c *call) findTenant() int {
+	name := c.request.Tenant
 	if !guid.MatchString(name) && !domain.MatchString(name) {
-		return Tenant{}, 900023
+		return 900023
 	}
-	t, ok := c.s.tenantLocked(name)
-	if !ok {
-		return Tenant{}, 90002
+	var ok bool
+	if c.tenant, ok = c.s.tenants[c.s.tenantIDLocked(name)]; !ok {
+		return 90002
 	}
-	if t.Cloud != c.s.cloud {
-		c.detail = clouds[t.Cloud].instance
-		return Tenant{}, 90038
+	if c.detail = c.tenant.Cloud; c.detail != "" {
+		return 90038
 	}
-	return t, 0
+	return 0
 }
 
-// signIn are the scopes that Microsoft's own libraries add to every request, and that mean nothing here.
+// signIn are the scopes that Microsoft's libraries add to every request. They mean nothing here.
 var signIn = []string{"openid", "profile", "email", "offline_access"}
 
-// resource takes the resource from the scope, which must be exactly one "{resource}/.default" (scopes-oidc.md).
-func (c *call) resource() (string, int) {
-	var found []string
-	for scope := range strings.SplitSeq(c.request.Scope, " ") {
-		if slices.Contains(signIn, scope) {
-			continue
+// readScope takes the resource from the scope, which must be exactly one "{resource}/.default"
+// (scopes-oidc.md).
+func (c *call) readScope() int {
+	scopes := slices.DeleteFunc(strings.Split(c.form.Get("scope"), " "), func(s string) bool { return slices.Contains(signIn, s) })
+	for _, scope := range scopes {
+		var ok bool
+		if c.audience, ok = strings.CutSuffix(scope, "/.default"); !ok || c.audience == "" {
+			return 1002012
 		}
-		resource, ok := strings.CutSuffix(scope, "/.default")
-		if !ok || resource == "" {
-			return "", 1002012
-		}
-		found = append(found, resource)
 	}
 	switch {
-	case len(found) == 1:
-		return found[0], 0
-	case len(found) == 0:
-		return "", 1002012
-	case len(slices.Compact(found)) == 1:
-		return "", 70011
+	case len(scopes) == 1:
+		return 0
+	case len(scopes) == 0:
+		return 1002012
+	case len(slices.Compact(scopes)) == 1:
+		return 70011
 	}
-	return "", 700022
+	return 700022
 }
 
-// authenticate checks the one credential that the request must have.
-func (c *call) authenticate(g grant) int {
-	assertion := c.form.Has("client_assertion") || c.form.Has("client_assertion_type")
+// authenticate checks the app and the one credential that the request must have.
+func (c *call) authenticate() int {
+	var ok bool
+	c.app, ok = c.s.apps[strings.ToLower(c.request.ClientID)]
+	secret := c.form.Get("client_secret")
 	switch {
-	case assertion && c.secret != "":
+	case !ok:
+		return 700016
+	case c.form.Has("client_assertion") && secret != "":
 		c.detail = "more than one credential"
 		return 9002313
-	case assertion:
-		return c.assert(g)
-	case c.secret == "":
+	case c.form.Has("client_assertion"):
+		return c.checkAssertion()
+	case secret == "":
 		return 7000216
 	case c.request.SecretIndex < 0:
 		return 7000215
 	}
-	if e := g.app.Secrets[c.request.SecretIndex].Expires; !e.IsZero() && !c.s.now().Before(e) {
+	if e := c.app.Secrets[c.request.SecretIndex].Expires; !e.IsZero() && !c.s.options.Now().Before(e) {
 		return 7000222
 	}
 	return 0
 }
 
 // mint makes an access token: a JWT to look at, with a signature of random bytes that nobody may verify.
-func (c *call) mint(g grant, seconds int) string {
-	at := c.s.now()
+func (c *call) mint() string {
+	at := c.s.options.Now().Unix()
 	claims := map[string]any{
-		"aud": g.audience, "iss": c.base + "/" + g.tenant.ID + "/v2.0", "tid": g.tenant.ID,
-		"appid": g.app.ClientID, "idtyp": "app", "uti": newGUID(),
-		"iat": at.Unix(), "nbf": at.Unix(), "exp": at.Unix() + int64(seconds),
+		"aud": c.audience, "iss": c.base + "/" + c.tenant.ID + "/v2.0", "tid": c.tenant.ID,
+		"appid": c.app.ClientID, "idtyp": "app", "uti": newGUID(),
+		"iat": at, "nbf": at, "exp": at + int64(c.lifetime),
 	}
-	if len(g.roles) > 0 { // no claim at all without roles
-		claims["roles"] = g.roles
+	if len(c.roles) > 0 { // no claim at all without roles
+		claims["roles"] = c.roles
 	}
-	payload, err := json.Marshal(claims)
-	if err != nil {
-		panic(err) // our own types only
-	}
+	payload, _ := json.Marshal(claims) // our own types only
 	var signature [256]byte
 	rand.Read(signature[:])
 	enc := base64.RawURLEncoding.EncodeToString
