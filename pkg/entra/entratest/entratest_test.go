@@ -1,10 +1,14 @@
 package entratest_test
 
 import (
+	"crypto/rsa"
+	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"go/build"
 	"io"
+	"math/big"
 	"net/http"
 	"net/url"
 	"reflect"
@@ -150,8 +154,38 @@ func wantCode(t *testing.T, s *entratest.Server, r reply, code int) {
 	}
 }
 
+// published finds the key that verifies tokens by way of a tenant's OpenID configuration, as a resource
+// does.
+func published(t *testing.T, s *entratest.Server) jwt.Keyfunc {
+	t.Helper()
+	var config struct {
+		Keys string `json:"jwks_uri"`
+	}
+	var set struct {
+		Keys []struct{ Kty, Kid, N, E string }
+	}
+	r, _ := do(t, "GET", s.URL()+"/contoso.com/v2.0/.well-known/openid-configuration", "", "")
+	json.Unmarshal([]byte(r.Body), &config)
+	r, _ = do(t, "GET", config.Keys, "", "")
+	if json.Unmarshal([]byte(r.Body), &set); len(set.Keys) != 1 || set.Keys[0].Kty != "RSA" {
+		t.Fatalf("%s answers %d %s", config.Keys, r.Status, r.Body)
+	}
+	number := func(s string) *big.Int {
+		b, _ := base64.RawURLEncoding.DecodeString(s)
+		return new(big.Int).SetBytes(b)
+	}
+	key := &rsa.PublicKey{N: number(set.Keys[0].N), E: int(number(set.Keys[0].E).Int64())}
+	return func(token *jwt.Token) (any, error) {
+		if token.Header["kid"] != set.Keys[0].Kid {
+			return nil, errors.New("no such key")
+		}
+		return key, nil
+	}
+}
+
 func TestToken(t *testing.T) {
 	s := start(t)
+	key := published(t, s)
 	s.Consent(other, client)
 	ids := map[any]bool{}
 	for _, tt := range []struct {
@@ -169,12 +203,13 @@ func TestToken(t *testing.T) {
 			t.Errorf("got %s, want %s", r.Body, want)
 		}
 		got := jwt.MapClaims{}
-		if _, _, err := jwt.NewParser().ParseUnverified(r.AccessToken, got); err != nil {
+		if _, err := jwt.NewParser(jwt.WithValidMethods([]string{"RS256"}), jwt.WithTimeFunc(func() time.Time { return now })).
+			ParseWithClaims(r.AccessToken, got, key); err != nil {
 			t.Fatal(err)
 		}
 		ids[got["uti"]] = true
 		want := jwt.MapClaims{
-			"aud": tt.audience, "iss": s.URL() + "/" + tt.id + "/v2.0", "tid": tt.id, "appid": client, "idtyp": "app", "uti": got["uti"],
+			"aud": tt.audience, "iss": s.URL() + "/" + tt.id + "/v2.0", "tid": tt.id, "ver": "2.0", "appid": client, "azp": client, "idtyp": "app", "uti": got["uti"],
 			"iat": float64(now.Unix()), "nbf": float64(now.Unix()), "exp": float64(now.Unix() + 3599),
 		}
 		if tt.roles != nil { // else there is no such claim

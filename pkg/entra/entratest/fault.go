@@ -14,7 +14,7 @@ import (
 type Fault struct {
 	Tenant   string // GUID or domain; "" is any
 	ClientID string // "" is any
-	Endpoint string // "token" or "openid"; "" is any
+	Endpoint string // "token", "openid" or "keys"; "" is any
 	Times    int    // how many requests; 0 is until [Server.ClearFaults]
 
 	Delay    time.Duration // real time before the answer

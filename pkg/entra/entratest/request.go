@@ -14,7 +14,7 @@ import (
 
 // Request is what a [Server] remembers of a request and its answer. It never holds the credential.
 type Request struct {
-	Endpoint       string // "token", "openid", or "" where Entra has nothing and answers 404
+	Endpoint       string // "token", "openid", "keys", or "" where Entra has nothing and answers 404
 	Tenant         string // as the path names it
 	ClientID       string
 	CredentialKind string // "secret", "certificate", "federated" or "" for none

@@ -54,6 +54,7 @@ func New(o Options) *Server {
 	}
 	s.mux.HandleFunc("POST /{tenant}/oauth2/v2.0/token", s.serve("token", (*call).token))
 	s.mux.HandleFunc("GET /{tenant}/v2.0/.well-known/openid-configuration", s.serve("openid", (*call).openid))
+	s.mux.HandleFunc("GET /{tenant}/discovery/v2.0/keys", s.serve("keys", (*call).keys))
 	s.mux.HandleFunc("/", s.serve("", func(*call) answer {
 		return raw(http.StatusNotFound, "text/plain", "entratest: Entra has no such endpoint\n")
 	}))

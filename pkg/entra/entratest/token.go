@@ -1,12 +1,17 @@
 package entratest
 
 import (
+	"crypto"
 	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"math/big"
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // token answers the token endpoint, with the body that v2-oauth2-client-creds-grant-flow.md shows.
@@ -138,20 +143,45 @@ func (c *call) authenticate() int {
 	return 0
 }
 
-// mint makes an access token: a JWT to look at, with a signature of random bytes that nobody may verify.
+// mint makes an access token: a JWT that a resource can verify with the key at jwks_uri.
 func (c *call) mint() string {
 	at := c.s.options.Now().Unix()
 	claims := map[string]any{
-		"aud": c.audience, "iss": c.base + "/" + c.tenant.ID + "/v2.0", "tid": c.tenant.ID,
-		"appid": c.app.ClientID, "idtyp": "app", "uti": newGUID(),
+		"aud": c.audience, "iss": c.base + "/" + c.tenant.ID + "/v2.0", "tid": c.tenant.ID, "ver": "2.0",
+		"appid": c.app.ClientID, "azp": c.app.ClientID, "idtyp": "app", "uti": newGUID(),
 		"iat": at, "nbf": at, "exp": at + int64(c.lifetime),
 	}
 	if len(c.roles) > 0 { // no claim at all without roles
 		claims["roles"] = c.roles
 	}
 	payload, _ := json.Marshal(claims) // our own types only
-	var signature [256]byte
-	rand.Read(signature[:])
-	enc := base64.RawURLEncoding.EncodeToString
-	return enc([]byte(`{"typ":"JWT","alg":"RS256","kid":"entratest"}`)) + "." + enc(payload) + "." + enc(signature[:])
+	signed := encode([]byte(`{"typ":"JWT","alg":"RS256","kid":"`+keyID+`"}`)) + "." + encode(payload)
+	sum := sha256.Sum256([]byte(signed))
+	signature, err := rsa.SignPKCS1v15(nil, signingKey(), crypto.SHA256, sum[:])
+	if err != nil {
+		panic(err) // a good key and a digest of the right size
+	}
+	return signed + "." + encode(signature)
+}
+
+var encode = base64.RawURLEncoding.EncodeToString
+
+// signingKey signs the tokens of all servers in this process.
+var signingKey = sync.OnceValue(func() *rsa.PrivateKey {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		panic(err)
+	}
+	return key
+})
+
+// keyID differs from process to process, as the key does.
+var keyID = newGUID()
+
+// keys publishes the key in the form of RFC 7517.
+func (c *call) keys() answer {
+	key := signingKey()
+	return c.json(http.StatusOK, map[string]any{"keys": []map[string]string{{
+		"kty": "RSA", "use": "sig", "kid": keyID, "n": encode(key.N.Bytes()), "e": encode(big.NewInt(int64(key.E)).Bytes()),
+	}}})
 }
