@@ -10,8 +10,7 @@ import (
 	"entra-connector/pkg/entra/entratest"
 )
 
-// The product's tests show that an answer is what it should be where they expect something else than of
-// the ordinary answer. These are the others.
+// The product's tests would not notice if most of these answers were ordinary ones, or other refusals.
 func TestResponses(t *testing.T) {
 	for name, tt := range map[string]struct {
 		response entratest.Response
@@ -20,6 +19,9 @@ func TestResponses(t *testing.T) {
 		code     int
 	}{
 		"error with status 200":   {entratest.OKWithError(90033), 200, `"error":"temporarily_unavailable"`, 90033},
+		"unknown code":            {entratest.Refused(7654321), 400, `"error_codes":[7654321]`, 7654321},
+		"temporarily unavailable": {entratest.Refused(90033), 400, `"error":"temporarily_unavailable"`, 90033},
+		"several codes":           {entratest.Raw(401, "application/json", `{"error":"invalid_client","error_codes":[7000222,50012]}`), 401, `[7000222,50012]`, 0},
 		"form quoted encoded":     {entratest.EchoForm(502), 502, "client_secret=" + url.QueryEscape(secret), 0},
 		"form quoted decoded":     {entratest.EchoForm(200), 200, "client_secret = " + secret, 0},
 		"a field less":            {entratest.With("ext_expires_in", nil), 200, `","expires_in":3599,"token_type":"Bearer"}`, 0},
@@ -39,6 +41,10 @@ func TestResponses(t *testing.T) {
 	s.Fail(entratest.Fault{Times: 1, Response: entratest.Redirect("https://example.com/")})
 	if r, err := ask(t, s, tenant, form()); err != nil || r.Status != 307 || r.Header.Get("Location") != "https://example.com/" {
 		t.Errorf("redirect: got %d to %q, %v", r.Status, r.Header.Get("Location"), err)
+	}
+	s.Fail(entratest.Fault{Times: 1, Response: entratest.Truncated()})
+	if r, err := ask(t, s, tenant, form()); err == nil || r.Status != 200 || 2*len(r.Body) < len(s.Tokens()[0]) || strings.Contains(r.Body, s.Tokens()[0]) {
+		t.Errorf("truncated: got %d %q, %v, want half of the body and an error", r.Status, r.Body, err)
 	}
 	s.Fail(entratest.Fault{Response: entratest.Drop()})
 	if r, err := ask(t, s, tenant, form()); err == nil {
