@@ -19,6 +19,10 @@ type Fault struct {
 
 	Delay    time.Duration // real time before the answer
 	Response Response      // the zero value is the ordinary answer
+
+	// BeforeAnswer is called when the answer is decided and on record, just before it is sent. It may
+	// ask this server for something else: so a test lets another caller act in between.
+	BeforeAnswer func()
 }
 
 // Response is an answer that Entra, or something between it and its client, may give.

@@ -97,3 +97,17 @@ func TestFaults(t *testing.T) {
 		}
 	}
 }
+
+// Another caller acts between the decision and the answer that the first caller gets.
+func TestBeforeAnswer(t *testing.T) {
+	s := start(t)
+	var between reply
+	s.Fail(entratest.Fault{Endpoint: "token", Times: 1, BeforeAnswer: func() {
+		s.SetSecrets(client, entratest.Secret{Value: "n3w"})
+		between, _ = ask(t, s, tenant, form("client_secret", "n3w"))
+	}})
+	first, err := ask(t, s, tenant, form())
+	if issued := s.Tokens(); err != nil || len(issued) != 2 || first.AccessToken != issued[0] || between.AccessToken != issued[1] {
+		t.Errorf("got %d %s, %v; in between %d %s", first.Status, first.Body, err, between.Status, between.Body)
+	}
+}

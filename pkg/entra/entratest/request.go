@@ -103,6 +103,9 @@ func (s *Server) serve(endpoint string, ordinary func(*call) answer) http.Handle
 		}
 		a := answer(c)
 		s.record(c.request, a)
+		if f.BeforeAnswer != nil {
+			f.BeforeAnswer()
+		}
 		if a.hang {
 			<-r.Context().Done()
 		}
