@@ -37,6 +37,7 @@ func parseAssertion(jwt string) *assertion {
 	if len(part) != 3 {
 		return nil
 	}
+	// What is not base64url fails below: then it is no JSON, or not what was signed.
 	header, _ := base64.RawURLEncoding.DecodeString(part[0])
 	payload, _ := base64.RawURLEncoding.DecodeString(part[1])
 	a := &assertion{signed: part[0] + "." + part[1]}

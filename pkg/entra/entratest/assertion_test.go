@@ -19,29 +19,29 @@ import (
 
 const assertionType = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
+// must is for what a test needs and cannot go wrong.
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
 // certify returns a certificate and its thumbprint.
-func certify(t *testing.T, key *rsa.PrivateKey, serial int64, until time.Time) (*x509.Certificate, []byte) {
-	t.Helper()
+func certify(key *rsa.PrivateKey, serial int64, until time.Time) (*x509.Certificate, []byte) {
 	template := &x509.Certificate{SerialNumber: big.NewInt(serial), NotBefore: now.Add(-time.Hour), NotAfter: until}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
+	der := must(x509.CreateCertificate(rand.Reader, template, template, key.Public(), key))
 	sum := sha256.Sum256(der)
-	return c, sum[:]
+	return must(x509.ParseCertificate(der)), sum[:]
 }
 
 func TestAssertions(t *testing.T) {
 	s := start(t)
-	key, _ := rsa.GenerateKey(rand.Reader, 2048)
-	stranger, _ := rsa.GenerateKey(rand.Reader, 2048)
-	cert, sum := certify(t, key, 1, now.Add(time.Hour))
-	old, oldSum := certify(t, key, 2, now.Add(-time.Second))
-	_, reissuedSum := certify(t, key, 3, now.Add(time.Hour))
+	key := must(rsa.GenerateKey(rand.Reader, 2048))
+	stranger := must(rsa.GenerateKey(rand.Reader, 2048))
+	cert, sum := certify(key, 1, now.Add(time.Hour))
+	old, oldSum := certify(key, 2, now.Add(-time.Second))
+	_, reissuedSum := certify(key, 3, now.Add(time.Hour))
 	trust := entratest.Federated{
 		Issuer: "https://issuer.example", Subject: "arn:aws:iam::123456789012:role/refresh", Audience: "api://AzureADTokenExchange", Key: &key.PublicKey,
 	}
@@ -107,11 +107,7 @@ func TestAssertions(t *testing.T) {
 			if tt.thumbprint != "" {
 				token.Header["x5t#S256"] = tt.thumbprint
 			}
-			signed, err := token.SignedString(tt.key)
-			if err != nil {
-				t.Fatal(err)
-			}
-			assertion := form("client_secret", "", "client_assertion", signed, "client_assertion_type", assertionType)
+			assertion := form("client_secret", "", "client_assertion", must(token.SignedString(tt.key)), "client_assertion_type", assertionType)
 			s.ResetRequests()
 			r, _ := ask(t, s, tt.tenant, assertion)
 			wantCode(t, s, r, tt.code)
@@ -127,7 +123,7 @@ func TestAssertions(t *testing.T) {
 	}
 
 	s.AddApp(entratest.App{ClientID: client, Secrets: []entratest.Secret{{Value: secret}}})
-	signed, _ := jwt.NewWithClaims(rs256, foreign).SignedString(key)
+	signed := must(jwt.NewWithClaims(rs256, foreign).SignedString(key))
 	for _, tt := range []struct {
 		jwt, secret, kind string
 		code              int

@@ -93,15 +93,11 @@ func (s *Server) tenantIDLocked(name string) string {
 var resources = []string{
 	"00000003-0000-0000-c000-000000000000", "https://graph.microsoft.com",
 	"499b84ac-1321-427f-aa17-267ca6975798", // Azure DevOps
-	"https://storage.azure.com",
-	"https://database.windows.net",
-	"https://api.businesscentral.dynamics.com",
+	"https://storage.azure.com", "https://database.windows.net", "https://api.businesscentral.dynamics.com",
 	"48ac35b8-9aa8-4d74-927d-1f4a14a0b239", // Skype and Teams Tenant Admin API
 	"https://manage.office.com", "https://manage-gcc.office.com",
 	"https://outlook.office365.com", "https://outlook.office.com",
 }
 
-var (
-	guid   = regexp.MustCompile(`^(?i)[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
-	domain = regexp.MustCompile(`^(?i)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
-)
+// tenantName is a GUID or a domain.
+var tenantName = regexp.MustCompile(`(?i)^([0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|([a-z0-9-]{1,63}\.)+[a-z0-9-]{1,63})$`)

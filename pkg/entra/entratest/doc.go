@@ -10,9 +10,7 @@
 //
 // It imports nothing of the package that it is there to test, so that the two cannot be wrong in the
 // same way. It signs its tokens, so that a resource can verify them. A [Fault] makes it fail. It keeps
-// every request and token until [Server.ResetRequests].
-//
-// Do not use it in production: it does not defend itself against its clients.
+// every request and token until [Server.ResetRequests]. It does not defend itself against its clients.
 //
 // # What it rests on
 //

@@ -4,7 +4,6 @@ import (
 	"crypto/rsa"
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"go/build"
 	"io"
@@ -42,7 +41,7 @@ var now = time.Date(2026, 11, 23, 1, 2, 3, 0, time.UTC)
 func start(t *testing.T) *entratest.Server {
 	t.Helper()
 	s := entratest.Start(t, entratest.Options{Now: func() time.Time { return now.In(time.FixedZone("", 3600)) }})
-	s.AddTenant(entratest.Tenant{ID: tenant, Domains: []string{"contoso.COM"}})
+	s.AddTenant(entratest.Tenant{ID: strings.ToUpper(tenant), Domains: []string{"contoso.COM"}})
 	s.AddTenant(entratest.Tenant{ID: other})
 	s.AddTenant(entratest.Tenant{ID: gov, Cloud: "usgov"})
 	s.AddApp(entratest.App{ClientID: strings.ToUpper(client), Secrets: []entratest.Secret{
@@ -89,10 +88,7 @@ var direct = &http.Client{
 
 func do(t *testing.T, method, url, contentType, body string) (r reply, err error) {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
+	req := must(http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body)))
 	req.Header.Set("Content-Type", contentType)
 	req.Header.Set("client-request-id", request)
 	res, err := direct.Do(req)
@@ -170,16 +166,10 @@ func published(t *testing.T, s *entratest.Server) jwt.Keyfunc {
 	if json.Unmarshal([]byte(r.Body), &set); len(set.Keys) != 1 || set.Keys[0].Kty != "RSA" {
 		t.Fatalf("%s answers %d %s", config.Keys, r.Status, r.Body)
 	}
-	number := func(s string) *big.Int {
-		b, _ := base64.RawURLEncoding.DecodeString(s)
-		return new(big.Int).SetBytes(b)
-	}
+	number := func(s string) *big.Int { return new(big.Int).SetBytes(must(base64.RawURLEncoding.DecodeString(s))) }
 	key := &rsa.PublicKey{N: number(set.Keys[0].N), E: int(number(set.Keys[0].E).Int64())}
 	return func(token *jwt.Token) (any, error) {
-		if token.Header["kid"] != set.Keys[0].Kid {
-			return nil, errors.New("no such key")
-		}
-		return key, nil
+		return map[any]any{set.Keys[0].Kid: key}[token.Header["kid"]], nil
 	}
 }
 
@@ -285,11 +275,7 @@ func TestRefused(t *testing.T) {
 
 // The stand-in must not know what it is there to test, nor share a library with it.
 func TestImports(t *testing.T) {
-	p, err := build.ImportDir(".", 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, path := range p.Imports {
+	for _, path := range must(build.ImportDir(".", 0)).Imports {
 		if strings.Contains(path, ".") || strings.HasPrefix(path, "entra-connector/") {
 			t.Errorf("entratest imports %s", path)
 		}

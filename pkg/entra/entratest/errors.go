@@ -42,9 +42,6 @@ func (c *call) refuse(code int) answer {
 // is what the check that failed adds.
 type problem struct{ error, text string }
 
-// noMatch is the text of a federated assertion that matches nothing.
-const noMatch = "No matching federated identity record found for presented assertion"
-
 // problems are the codes that the checks of this server need, and those that tests ask for. The texts
 // follow Microsoft's. Where no record shows a code's error string, it is the likeliest.
 var problems = map[int]problem{
@@ -61,13 +58,13 @@ var problems = map[int]problem{
 	50012:   {"invalid_client", "Authentication failed. {detail}"},
 	50027:   {"invalid_request", "JWT token is invalid or malformed."},
 	50048:   {"invalid_client", "Subject must match Issuer claim in the client assertion."},
-	70021:   {"invalid_request", noMatch + "."},
+	70021:   {"invalid_request", "No matching federated identity record found for presented assertion."},
 	700021:  {"invalid_client", "Client assertion application identifier doesn't match 'client_id' parameter."},
 	700024:  {"invalid_client", "Client assertion is not within its valid time range."},
 	700027:  {"invalid_client", "Client assertion failed signature validation. [Reason - The key was not found.]"},
-	700211:  {"invalid_client", noMatch + " issuer '{detail}'."},
-	700212:  {"invalid_client", noMatch + " audience '{detail}'."},
-	700213:  {"invalid_client", noMatch + " subject '{detail}'."},
+	700211:  {"invalid_client", "No matching federated identity record found for presented assertion issuer '{detail}'."},
+	700212:  {"invalid_client", "No matching federated identity record found for presented assertion audience '{detail}'."},
+	700213:  {"invalid_client", "No matching federated identity record found for presented assertion subject '{detail}'."},
 
 	// App, service principal, tenant.
 	90002:   {"invalid_request", "Tenant '{tenant}' not found. Check to make sure you have the correct tenant ID and are signing into the correct cloud."},

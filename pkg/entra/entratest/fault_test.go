@@ -4,6 +4,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -109,5 +110,24 @@ func TestBeforeAnswer(t *testing.T) {
 	first, err := ask(t, s, tenant, form())
 	if issued := s.Tokens(); err != nil || len(issued) != 2 || first.AccessToken != issued[0] || between.AccessToken != issued[1] {
 		t.Errorf("got %d %s, %v; in between %d %s", first.Status, first.Body, err, between.Status, between.Body)
+	}
+}
+
+// Several callers and the test act at once, for the race detector.
+func TestConcurrency(t *testing.T) {
+	s := start(t)
+	var callers sync.WaitGroup
+	for range 20 {
+		callers.Go(func() {
+			s.Fail(entratest.Fault{Tenant: other, Response: entratest.Drop()})
+			s.SetSecrets(client, entratest.Secret{Value: secret})
+			if r, err := ask(t, s, tenant, form()); err != nil || r.Status != 200 {
+				t.Errorf("got %d, %v", r.Status, err)
+			}
+		})
+	}
+	callers.Wait()
+	if len(s.Requests()) != 20 || len(s.Tokens()) != 20 {
+		t.Errorf("20 callers made %d requests and got %d tokens", len(s.Requests()), len(s.Tokens()))
 	}
 }

@@ -82,7 +82,7 @@ func (c *call) checkForm() int {
 // findTenant finds the tenant in the path. The shared authorities, such as common, are for users.
 func (c *call) findTenant() int {
 	name := c.request.Tenant
-	if !guid.MatchString(name) && !domain.MatchString(name) {
+	if !tenantName.MatchString(name) {
 		return 900023
 	}
 	var ok bool
@@ -95,12 +95,10 @@ func (c *call) findTenant() int {
 	return 0
 }
 
-// signIn are the scopes that Microsoft's libraries add to every request. They mean nothing here.
-var signIn = []string{"openid", "profile", "email", "offline_access"}
-
 // readScope takes the resource from the scope, which must be exactly one "{resource}/.default"
-// (scopes-oidc.md).
+// (scopes-oidc.md). The scopes of sign-in, which Microsoft's libraries always add, mean nothing here.
 func (c *call) readScope() int {
+	signIn := []string{"openid", "profile", "email", "offline_access"}
 	scopes := slices.DeleteFunc(strings.Split(c.form.Get("scope"), " "), func(s string) bool { return slices.Contains(signIn, s) })
 	for _, scope := range scopes {
 		var ok bool

@@ -38,36 +38,25 @@ var trusted = jwt.MapClaims{
 	"sub": "arn:aws:iam::123456789012:role/refresh", "exp": time.Now().Add(time.Hour).Unix(),
 }
 
-func certify(t *testing.T, key *rsa.PrivateKey, serial int64) *x509.Certificate {
-	t.Helper()
+// must is for what a test needs and cannot go wrong.
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+func certify(key *rsa.PrivateKey, serial int64) *x509.Certificate {
 	template := &x509.Certificate{SerialNumber: big.NewInt(serial), NotAfter: time.Now().Add(time.Hour)}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
+	return must(x509.ParseCertificate(must(x509.CreateCertificate(rand.Reader, template, template, key.Public(), key))))
 }
 
-func bySecret(t *testing.T, value string) confidential.Credential {
-	t.Helper()
-	c, err := confidential.NewCredFromSecret(value)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
+func bySecret(value string) confidential.Credential {
+	return must(confidential.NewCredFromSecret(value))
 }
 
-func byCertificate(t *testing.T, key *rsa.PrivateKey, cert *x509.Certificate) confidential.Credential {
-	t.Helper()
-	c, err := confidential.NewCredFromCert([]*x509.Certificate{cert}, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
+func byCertificate(key *rsa.PrivateKey, cert *x509.Certificate) confidential.Credential {
+	return must(confidential.NewCredFromCert([]*x509.Certificate{cert}, key))
 }
 
 func byAssertion(key *rsa.PrivateKey, claims jwt.MapClaims) confidential.Credential {
@@ -77,10 +66,10 @@ func byAssertion(key *rsa.PrivateKey, claims jwt.MapClaims) confidential.Credent
 }
 
 func TestTokens(t *testing.T) {
-	appKey, _ := rsa.GenerateKey(rand.Reader, 2048)
-	issuerKey, _ := rsa.GenerateKey(rand.Reader, 2048)
-	stranger, _ := rsa.GenerateKey(rand.Reader, 2048)
-	cert := certify(t, appKey, 1)
+	appKey := must(rsa.GenerateKey(rand.Reader, 2048))
+	issuerKey := must(rsa.GenerateKey(rand.Reader, 2048))
+	stranger := must(rsa.GenerateKey(rand.Reader, 2048))
+	cert := certify(appKey, 1)
 	otherRole := jwt.MapClaims{"iss": trusted["iss"], "aud": trusted["aud"], "sub": "arn:aws:iam::123456789012:role/other", "exp": trusted["exp"]}
 
 	s := entratest.New(entratest.Options{})
@@ -99,28 +88,25 @@ func TestTokens(t *testing.T) {
 		kind                string // of credential; "": refused before the token is asked for
 		code, status        int    // of a refusal
 	}{
-		{"secret", tenant, graph, bySecret(t, secret), "secret", 0, 200},
-		{"certificate", tenant, graph, byCertificate(t, appKey, cert), "certificate", 0, 200},
+		{"secret", tenant, graph, bySecret(secret), "secret", 0, 200},
+		{"certificate", tenant, graph, byCertificate(appKey, cert), "certificate", 0, 200},
 		{"assertion", tenant, graph, byAssertion(issuerKey, trusted), "federated", 0, 200},
-		{"domain and secret", "contoso.com", graph, bySecret(t, secret), "secret", 0, 200},
-		{"domain and certificate", "contoso.com", graph, byCertificate(t, appKey, cert), "certificate", 0, 200},
+		{"domain and secret", "contoso.com", graph, bySecret(secret), "secret", 0, 200},
+		{"domain and certificate", "contoso.com", graph, byCertificate(appKey, cert), "certificate", 0, 200},
 
-		{"wrong secret", tenant, graph, bySecret(t, secret+"x"), "secret", 7000215, 401},
-		{"unregistered certificate", tenant, graph, byCertificate(t, stranger, certify(t, stranger, 1)), "certificate", 700027, 401},
-		{"reissued certificate", tenant, graph, byCertificate(t, appKey, certify(t, appKey, 2)), "certificate", 700027, 401},
+		{"wrong secret", tenant, graph, bySecret(secret + "x"), "secret", 7000215, 401},
+		{"unregistered certificate", tenant, graph, byCertificate(stranger, certify(stranger, 1)), "certificate", 700027, 401},
+		{"reissued certificate", tenant, graph, byCertificate(appKey, certify(appKey, 2)), "certificate", 700027, 401},
 		{"assertion of another key", tenant, graph, byAssertion(stranger, trusted), "federated", 700027, 401},
 		{"assertion of another subject", tenant, graph, byAssertion(issuerKey, otherRole), "federated", 700213, 401},
-		{"no consent", bare, graph, bySecret(t, secret), "secret", 7000229, 401},
-		{"not a .default scope", tenant, "https://graph.microsoft.com/User.Read.All", bySecret(t, secret), "secret", 1002012, 400},
-		{"unknown domain", "fabrikam.com", graph, bySecret(t, secret), "", 90002, 400},
+		{"no consent", bare, graph, bySecret(secret), "secret", 7000229, 401},
+		{"not a .default scope", tenant, "https://graph.microsoft.com/User.Read.All", bySecret(secret), "secret", 1002012, 400},
+		{"unknown domain", "fabrikam.com", graph, bySecret(secret), "", 90002, 400},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s.ResetRequests()
 			// Instance discovery would ask login.microsoftonline.com whether it knows this authority.
-			app, err := confidential.New(ts.URL+"/"+tt.tenant, client, tt.cred, confidential.WithHTTPClient(ts.Client()), confidential.WithInstanceDiscovery(false))
-			if err != nil {
-				t.Fatal(err)
-			}
+			app := must(confidential.New(ts.URL+"/"+tt.tenant, client, tt.cred, confidential.WithHTTPClient(ts.Client()), confidential.WithInstanceDiscovery(false)))
 			got, err := app.AcquireTokenByCredential(t.Context(), []string{tt.scope})
 			requests := s.Requests()
 			if r := requests[len(requests)-1]; r.CredentialKind != tt.kind || r.Code != tt.code || r.Status != tt.status {
