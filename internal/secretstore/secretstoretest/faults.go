@@ -11,13 +11,12 @@ import (
 type Call struct {
 	Op      string // such as "UpdateSecret"
 	Secret  string // the secret's name, also where the request gave its ARN; empty if it is not about one
-	Token   bool   // the request had a ClientRequestToken
 	Error   string // exception type of the answer; empty if it succeeded, was dropped or is under way
 	Dropped bool   // the connection was cut instead of an answer, or in the middle of it
 }
 
-// Calls are the requests since the start or ResetCalls, in order of arrival. They include those that were refused or hit
-// by a fault.
+// Calls are the requests since the start or ResetCalls, in order of arrival. They include those
+// that were refused or hit by a fault.
 func (s *Server) Calls() []Call {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -41,7 +40,7 @@ func (s *Server) Count(op string) int {
 }
 
 func (s *Server) record(req request) *Call {
-	call := &Call{Op: req.op, Secret: req.secret, Token: req.ClientRequestToken != ""}
+	call := &Call{Op: req.op, Secret: req.secret}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.calls = append(s.calls, call)
@@ -58,22 +57,23 @@ func (s *Server) settle(call *Call, err error) {
 	call.Dropped = errors.Is(err, errDropped)
 }
 
-// Fault makes requests go wrong, before permissions, quotas and rules apply. It hits only signed requests for an operation
-// that the stand-in offers.
+// Fault makes requests go wrong, before permissions, quotas and rules apply. It hits only signed
+// requests for an operation that the stand-in offers.
 type Fault struct {
-	// Op and Secret say which requests: of this operation, about a secret whose name begins like this. Empty is any;
-	// ListSecrets is about no secret.
+	// Op and Secret say which requests: of this operation, about a secret whose name begins like
+	// this. Empty is any; ListSecrets is about no secret.
 	Op, Secret string
 
-	// After lets the request take effect before it goes wrong. A request that fails by itself is answered as usual. With
-	// none of Error, Drop and Break, the reply is lost as if by Drop.
+	// After lets the request take effect before it goes wrong. A request that fails by itself is
+	// answered as usual. With none of Error, Drop and Break, the reply is lost as if by Drop.
 	After bool
 
 	// Times is how many requests are hit. The SDK's retries count. Zero: all, until ClearFaults.
 	Times int
 
-	// Error is the exception type to answer with, such as "ThrottlingException". InvalidRequestException to CreateSecret is
-	// how a name behaves that AWS has not let go of yet after a forced deletion.
+	// Error is the exception type to answer with, such as "ThrottlingException".
+	// InvalidRequestException to CreateSecret is how a name behaves that AWS has not let go of yet
+	// after a forced deletion.
 	Error string
 
 	// Drop cuts the connection instead of answering.
@@ -82,8 +82,9 @@ type Fault struct {
 	// Break cuts the connection after the headers of a success and half of the body.
 	Break bool
 
-	// Delay is how long to wait, in real time, before the request goes wrong. A fault that is nothing but a Delay answers
-	// as usual afterwards. If the client gives up meanwhile, the request takes effect only with After.
+	// Delay is how long to wait, in real time, before the request goes wrong. A fault that is
+	// nothing but a Delay answers as usual afterwards. If the client gives up meanwhile, the
+	// request takes effect only with After.
 	Delay time.Duration
 }
 

@@ -32,8 +32,8 @@ func (st *store) load(path string) error {
 	return nil
 }
 
-// save writes the secrets to a new file and renames it to path, so that nobody ever sees half a file, not even when the
-// program is killed.
+// save writes the secrets to a new file and renames it to path, so that nobody ever sees half a
+// file, not even when the program is killed.
 func (st *store) save(path string) (err error) {
 	raw, err := json.Marshal(slices.DeleteFunc(slices.Clone(st.all), func(sec *secret) bool { return sec.gone }))
 	if err != nil {
@@ -43,16 +43,12 @@ func (st *store) save(path string) (err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(dir, filepath.Base(path)+".*") // mode 0600
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(raw)
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(f.Name(), path)
+	written := path + ".new"
+	if err = os.WriteFile(written, raw, 0o600); err == nil {
+		err = os.Rename(written, path)
 	}
 	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
+		return errors.Join(err, os.Remove(written))
 	}
 	st.dirty = false
 	return nil

@@ -13,15 +13,7 @@ import (
 	"time"
 )
 
-const (
-	maxPage = 100
-
-	// maxScan is how many secrets a page looks at. AWS documents that a page of a filtered list may be short or even
-	// empty and still have a NextToken. Here that happens where a filter leaves out thousands in a row.
-	maxScan = 5000
-)
-
-var errNextToken = fail("InvalidNextTokenException", "The NextToken value is invalid.")
+const maxPage = 100
 
 // query is the parameters of ListSecrets.
 type query struct {
@@ -42,7 +34,8 @@ type listSecretsReply struct {
 	NextToken  string `json:",omitempty"`
 }
 
-// entry is a secret as ListSecrets shows it, and DescribeSecret, which never lags and works while deletion is pending too.
+// entry is a secret as ListSecrets shows it, and DescribeSecret, which never lags and works while
+// deletion is pending too.
 type entry struct {
 	ARN, Name              string
 	Description            string `json:",omitempty"`
@@ -75,19 +68,19 @@ func (sec *secret) entry() entry {
 	return e
 }
 
-// position is where a page ended, and of which list, so that nobody goes on with the token of another list. It travels
-// as the NextToken.
+// position is where a page ended, and of which list, so that nobody goes on with the token of
+// another list. It travels as the NextToken.
 type position struct {
 	List query // without NextToken and MaxResults, which may change on the way
 	Name string
 	Seq  int64
 }
 
-// list lists in order of creation, or by name. Neither order costs anything while no secret comes or goes. Filters
-// match the beginning of the name.
-func (st *store) list(now time.Time, q query) (reply listSecretsReply, err error) {
+// list lists in order of creation, or by name. Neither order costs anything while no secret comes
+// or goes. Filters match the beginning of the name.
+func (st *store) list(now time.Time, q query) (any, error) {
 	if err := q.check(); err != nil {
-		return reply, err
+		return nil, err
 	}
 	limit := maxPage
 	if q.MaxResults != nil {
@@ -108,31 +101,24 @@ func (st *store) list(now time.Time, q query) (reply listSecretsReply, err error
 		var last position
 		raw, err := base64.RawURLEncoding.DecodeString(q.NextToken)
 		if err != nil || json.Unmarshal(raw, &last) != nil || !reflect.DeepEqual(last.List, here.List) {
-			return reply, errNextToken
+			return nil, fail("InvalidNextTokenException", "The NextToken value is invalid.")
 		}
 		start = sort.Search(len(list), func(i int) bool { return compare(list[i], &secret{Name: last.Name, seq: last.Seq}) > 0 })
 	}
-	endAt := func(last *secret) listSecretsReply {
-		here.Name, here.Seq = last.Name, last.seq
-		raw, _ := json.Marshal(here)
-		reply.NextToken = base64.RawURLEncoding.EncodeToString(raw)
-		return reply
-	}
 
-	reply.SecretList = make([]*entry, 0, limit)
-	var last *secret
-	for i, sec := range list[start:] {
-		if i == maxScan {
-			return endAt(list[start+i-1]), nil
-		}
+	reply := listSecretsReply{SecretList: make([]*entry, 0, limit)}
+	for _, sec := range list[start:] {
 		e := st.shown(sec, now)
 		if e == nil || !e.DeletedDate.IsZero() && !q.IncludePlannedDeletion || !q.wants(e.Name) {
 			continue
 		}
 		if len(reply.SecretList) == limit {
-			return endAt(last), nil
+			raw, _ := json.Marshal(here)
+			reply.NextToken = base64.RawURLEncoding.EncodeToString(raw)
+			break
 		}
-		reply.SecretList, last = append(reply.SecretList, e), sec
+		reply.SecretList = append(reply.SecretList, e)
+		here.Name, here.Seq = sec.Name, sec.seq
 	}
 	return reply, nil
 }
@@ -144,22 +130,19 @@ func byName(a, b *secret) int { return cmp.Or(strings.Compare(a.Name, b.Name), b
 var filterValue = regexp.MustCompile(`^[a-zA-Z0-9 :_@/+=.-][a-zA-Z0-9 :_@/+=.!-]*$`)
 
 func (q query) check() error {
-	if q.MaxResults != nil && (*q.MaxResults < 1 || *q.MaxResults > maxPage) {
-		return invalid("maxResults", "Member must have value between 1 and %d", maxPage)
-	}
-	if q.SortBy != "" && q.SortBy != "name" {
-		return invalid("sortBy", "the stand-in does not offer %q", q.SortBy)
-	}
-	if q.SortOrder != "" && q.SortOrder != "asc" {
-		return invalid("sortOrder", "the stand-in does not offer %q", q.SortOrder)
+	switch {
+	case q.MaxResults != nil && (*q.MaxResults < 1 || *q.MaxResults > maxPage):
+		return invalid("maxResults", 1, maxPage)
+	case q.SortBy != "" && q.SortBy != "name", q.SortOrder != "" && q.SortOrder != "asc":
+		return fail("ValidationException", "The stand-in does not offer the order %q %q.", q.SortBy, q.SortOrder)
 	}
 	for _, f := range q.Filters {
 		if f.Key != "name" {
-			return invalid("filters.member.key", "the stand-in does not offer %q", f.Key)
+			return fail("ValidationException", "The stand-in does not offer the filter %q.", f.Key)
 		}
 		// AWS takes a "!" at the beginning for a negation, which the stand-in does not offer.
 		if len(f.Values) == 0 || slices.ContainsFunc(f.Values, func(v string) bool { return len(v) > 512 || !filterValue.MatchString(v) }) {
-			return invalid("filters.member.values", "Member must satisfy regular expression pattern: %s", filterValue)
+			return fail("ValidationException", "The values of a filter must satisfy the pattern %s.", filterValue)
 		}
 	}
 	return nil
@@ -181,7 +164,8 @@ type glimpse struct {
 	shown *entry // nil: not there any more
 }
 
-// shown is sec as ListSecrets shows it now, which is how it was one lag ago; nil if it was not there.
+// shown is sec as ListSecrets shows it now, which is how it was one lag ago; nil if it was not
+// there.
 func (st *store) shown(sec *secret, now time.Time) *entry {
 	if i := st.seen(sec, now); i >= 0 {
 		return sec.past[i].shown
@@ -189,7 +173,7 @@ func (st *store) shown(sec *secret, now time.Time) *entry {
 	return nil
 }
 
-// remember adds what sec is now to its past, and drops what no listing will show agaq.
+// remember adds what sec is now to its past, and drops what no listing will show again.
 func (st *store) remember(sec *secret, now time.Time) {
 	if i := st.seen(sec, now); i > 0 {
 		sec.past = slices.Delete(sec.past, 0, i)
@@ -205,7 +189,7 @@ func (st *store) remember(sec *secret, now time.Time) {
 // seen is the index of what ListSecrets shows of sec's past, -1 if nothing.
 func (st *store) seen(sec *secret, now time.Time) int {
 	i := len(sec.past) - 1
-	for st.lag > 0 && i >= 0 && sec.past[i].at.After(now.Add(-st.lag)) {
+	for st.ListLag > 0 && i >= 0 && sec.past[i].at.After(now.Add(-st.ListLag)) {
 		i--
 	}
 	return i

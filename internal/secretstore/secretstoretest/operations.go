@@ -13,16 +13,6 @@ var operations = []string{
 	"GetSecretValue", "DescribeSecret", "ListSecrets",
 }
 
-// Limits of the API reference.
-const (
-	maxName        = 512
-	maxValue       = 65536 // bytes
-	maxDescription = 2048
-	minToken       = 32
-	maxToken       = 64
-	maxTags        = 50
-)
-
 type secretReply struct {
 	ARN, Name     string
 	VersionId     string   `json:",omitempty"`
@@ -34,7 +24,7 @@ type secretReply struct {
 
 // perform carries out one of the operations.
 func (st *store) perform(now time.Time, op string, in input) (any, error) {
-	if err := in.check(); err != nil {
+	if err := in.check(op); err != nil {
 		return nil, err
 	}
 	switch op {
@@ -44,9 +34,6 @@ func (st *store) perform(now time.Time, op string, in input) (any, error) {
 		return st.list(now, in.query)
 	}
 
-	if in.SecretId == "" {
-		return nil, invalid("secretId", "Member must have length greater than or equal to 1")
-	}
 	sec := st.names[nameOf(in.SecretId)]
 	if sec != nil && in.SecretId != sec.Name && in.SecretId != sec.ARN {
 		sec = nil // the ARN of a secret that had this name before
@@ -64,30 +51,25 @@ func (st *store) perform(now time.Time, op string, in input) (any, error) {
 	}
 
 	reply := secretReply{ARN: sec.ARN, Name: sec.Name}
-	switch op {
-	case "DescribeSecret":
+	switch {
+	case in.ForceDeleteWithoutRecovery: // frees the name, also while a recovery window is running
+		st.remove(sec, now)
+		reply.DeletionDate = stamp{now}
+		return reply, nil
+	case op == "DescribeSecret":
 		return sec.entry(), nil
-	case "DeleteSecret":
-		// This frees a name, also while its recovery window is running.
-		if in.ForceDeleteWithoutRecovery {
-			st.remove(sec, now)
-			reply.DeletionDate = stamp{now}
-			return reply, nil
-		}
-	case "RestoreSecret":
+	case op == "RestoreSecret":
 		if sec.pending() {
 			sec.Deletion = time.Time{}
 			st.touch(sec, now)
 		}
 		return reply, nil
-	}
-
-	if sec.pending() {
+	case sec.pending():
 		return nil, fail("InvalidRequestException", "You can't perform this operation on the secret because it was marked for deletion.")
 	}
 	switch op {
 	case "GetSecretValue":
-		v := sec.labelled(current)
+		v := sec.current()
 		if v == nil {
 			return nil, fail("ResourceNotFoundException", "Secrets Manager can't find the specified secret value for staging label: %s", current)
 		}
@@ -120,9 +102,6 @@ func (st *store) perform(now time.Time, op string, in input) (any, error) {
 }
 
 func (st *store) create(now time.Time, in input) (any, error) {
-	if in.Name == "" || len(in.Name) > maxName {
-		return nil, invalid("name", "Member must have length between 1 and %d", maxName)
-	}
 	if !namePattern.MatchString(in.Name) {
 		return nil, fail("ValidationException", "Invalid name. Must be a valid name containing alphanumeric characters, or any of the following: -/_+=.@!")
 	}
@@ -146,10 +125,10 @@ func (st *store) create(now time.Time, in input) (any, error) {
 
 var namePattern = regexp.MustCompile(`^[A-Za-z0-9/_+=.@-]+$`)
 
-// write changes the value, the description, or both at once. A token that is the ID of a version already adds none: with
-// the value of that version the call succeeds, and with another value it fails. The API reference says so of
-// PutSecretValue. Of UpdateSecret it says that it always fails, but AWS was seen to succeed (moto's tests that are verified
-// against AWS, getmoto/moto 9741).
+// write changes the value, the description, or both at once. A token that is the ID of a version
+// already adds none: with the value of that version the call succeeds, and with another value it
+// fails. The API reference says so of PutSecretValue. Of UpdateSecret it says that it always fails,
+// but AWS was seen to succeed (moto's tests that are verified against AWS, getmoto/moto 9741).
 func (st *store) write(now time.Time, sec *secret, in input) (any, error) {
 	reply := secretReply{ARN: sec.ARN, Name: sec.Name}
 	if in.SecretString != nil {
@@ -161,7 +140,7 @@ func (st *store) write(now time.Time, sec *secret, in input) (any, error) {
 			}
 		}
 		if v.Value != *in.SecretString {
-			if st.refusedWrites && in.Description != nil {
+			if st.RefusedUpdateWritesDescription && in.Description != nil {
 				sec.Description = *in.Description
 				st.touch(sec, now)
 			}
@@ -176,8 +155,10 @@ func (st *store) write(now time.Time, sec *secret, in input) (any, error) {
 	return reply, nil
 }
 
-// refuses is AWS's answer to writes to a secret that is replicated, that is a replica (both observed: cloud-nuke 435), or
-// that another service manages (API reference, InvalidRequestException; the user guide names updates and forced deletion).
+// refuses is AWS's answer to writes to a secret that is replicated, that is a replica (both
+// observed: cloud-nuke 435), or that another service manages (API reference,
+// InvalidRequestException; the user guide names updates and forced deletion; tags are allowed:
+// terraform-provider-aws 43073).
 func (sec *secret) refuses(op string, in input) error {
 	switch {
 	case op == "GetSecretValue", op == "DescribeSecret":
@@ -194,9 +175,9 @@ func (sec *secret) refuses(op string, in input) error {
 
 var tagPattern = regexp.MustCompile(`^[\p{L}\p{Z}\p{N}_.:/=+\-@]*$`)
 
-// setTags adds tags, or gives them new values. The API reference and the General Reference, "Service quotas for tagging",
-// name the limits but not the errors. For lengths this is the error of other parameters, for the rest the one that
-// TagResource has for parameters.
+// setTags adds tags, or gives them new values. The API reference and the General Reference,
+// "Service quotas for tagging", name the limits but not the errors. For lengths this is the error
+// of other parameters, for the rest the one that TagResource has for parameters.
 func (sec *secret) setTags(tags []tag) error {
 	all := make(map[string]string)
 	maps.Copy(all, sec.Tags)
@@ -209,24 +190,30 @@ func (sec *secret) setTags(tags []tag) error {
 		}
 		all[t.Key] = t.Value
 	}
-	if len(all) > maxTags {
-		return fail("InvalidParameterException", "A secret can have up to %d tags.", maxTags)
+	if len(all) > 50 {
+		return fail("InvalidParameterException", "A secret can have up to 50 tags.")
 	}
 	sec.Tags = all
 	return nil
 }
 
-// check checks what the service model says about a description, a new value and its token. The SDKs make up a token if
-// the caller gives none; a bare HTTP request has to give one (observed).
-func (in *input) check() error {
+// check applies the constraints of the API reference. The SDKs make up a token if the caller gives
+// none; a bare HTTP request has to give one (observed).
+func (in *input) check(op string) error {
 	value, token := in.SecretString, in.ClientRequestToken
 	switch {
-	case in.Description != nil && utf8.RuneCountInString(*in.Description) > maxDescription:
-		return invalid("description", "Member must have length less than or equal to %d", maxDescription)
-	case token != "" && (len(token) < minToken || len(token) > maxToken):
-		return invalid("clientRequestToken", "Member must have length between %d and %d", minToken, maxToken)
-	case value != nil && (*value == "" || len(*value) > maxValue):
-		return invalid("secretString", "Member must have length between 1 and %d", maxValue)
+	case op == "CreateSecret" && (in.Name == "" || len(in.Name) > 512):
+		return invalid("name", 1, 512)
+	case op != "CreateSecret" && op != "ListSecrets" && (in.SecretId == "" || len(in.SecretId) > 2048):
+		return invalid("secretId", 1, 2048)
+	case token != "" && (len(token) < 32 || len(token) > 64):
+		return invalid("clientRequestToken", 32, 64)
+	case value != nil && (*value == "" || len(*value) > 65536):
+		return invalid("secretString", 1, 65536)
+	case in.Description != nil && utf8.RuneCountInString(*in.Description) > 2048:
+		return invalid("description", 0, 2048)
+	case value == nil && op == "PutSecretValue":
+		return fail("InvalidRequestException", "You must provide either SecretString or SecretBinary.")
 	case value != nil && token == "":
 		return fail("InvalidRequestException", "You must provide a ClientRequestToken value. We recommend a UUID-type value.")
 	}

@@ -15,11 +15,6 @@ import (
 	"time"
 )
 
-const (
-	contentType  = "application/x-amz-json-1.1"
-	targetPrefix = "secretsmanager."
-)
-
 // request is one call as it arrived.
 type request struct {
 	op          string
@@ -55,9 +50,10 @@ func fail(typ, format string, args ...any) error {
 	return &apiError{Type: typ, Message: fmt.Sprintf(format, args...)}
 }
 
-// invalid is AWS's answer to a parameter that breaks the service model. It never quotes the value.
-func invalid(member, format string, args ...any) error {
-	return fail("ValidationException", "1 validation error detected: Value at '"+member+"' failed to satisfy constraint: "+format, args...)
+// invalid is AWS's answer to a parameter that is too short, too long, too small or too large. It
+// never quotes the value.
+func invalid(member string, least, most int) error {
+	return fail("ValidationException", "1 validation error detected: Value at '%s' failed to satisfy constraint: between %d and %d", member, least, most)
 }
 
 // errDropped asks for the connection to be cut instead of an answer.
@@ -66,8 +62,8 @@ var errDropped = errors.New("reply dropped")
 // errBroken asks for the connection to be cut in the middle of the answer.
 var errBroken = fmt.Errorf("half of the %w", errDropped)
 
-// status is the HTTP status of an error type. AWS JSON services answer 400 to everything but their own failures,
-// throttling and missing permissions included.
+// status is the HTTP status of an error type. AWS JSON services answer 400 to everything but their
+// own failures, throttling and missing permissions included.
 func (e *apiError) status() int {
 	switch {
 	case strings.HasPrefix(e.Type, "Internal"):
@@ -81,9 +77,9 @@ func (e *apiError) status() int {
 
 // readRequest reads a request. With an error, the request holds what could be read.
 func readRequest(r *http.Request) (request, error) {
-	target := r.Header.Get("X-Amz-Target")
-	req := request{op: strings.TrimPrefix(target, targetPrefix)}
-	// The whole body is read before anything else: only then does net/http notice that the client has hung up.
+	req := request{op: strings.TrimPrefix(r.Header.Get("X-Amz-Target"), "secretsmanager.")}
+	// The whole body is read before anything else: only then does net/http notice that the client
+	// has hung up.
 	body, readErr := io.ReadAll(r.Body)
 	decoder := json.NewDecoder(bytes.NewReader(body))
 	decoder.DisallowUnknownFields()
@@ -95,12 +91,11 @@ func readRequest(r *http.Request) (request, error) {
 	switch {
 	case !signed:
 		return req, fail("MissingAuthenticationTokenException", "Missing Authentication Token")
-	case r.Method != http.MethodPost || r.URL.Path != "/" || r.Header.Get("Content-Type") != contentType || req.op == target:
-		return req, fail("UnknownOperationException", "Not a Secrets Manager request: want POST /, %s, X-Amz-Target: %s<Operation>.", contentType, targetPrefix)
 	case !slices.Contains(operations, req.op):
 		return req, fail("InvalidAction", "The stand-in Secrets Manager does not offer the operation %q.", req.op)
 	case parseErr != nil:
-		// AWS ignores parameters that it does not know. Here, whoever sends one learns that it does nothing.
+		// AWS ignores parameters that it does not know. Here, whoever sends one learns that it does
+		// nothing.
 		if field, unknown := strings.CutPrefix(parseErr.Error(), "json: unknown field "); unknown {
 			return req, fail("InvalidParameterException", "The stand-in Secrets Manager does not offer the parameter %s.", field)
 		}
@@ -120,7 +115,7 @@ func writeReply(w http.ResponseWriter, body []byte, err error) {
 		status = e.status()
 		body, _ = json.Marshal(e) // two strings
 	}
-	w.Header().Set("Content-Type", contentType)
+	w.Header().Set("Content-Type", "application/x-amz-json-1.1")
 	w.Header().Set("X-Amzn-Requestid", rand.Text())
 	if broken {
 		w.Header().Set("Content-Length", strconv.Itoa(len(body)))
@@ -134,10 +129,10 @@ func writeReply(w http.ResponseWriter, body []byte, err error) {
 	}
 }
 
-// minLatency is how long a reply has to wait at least. AWS never answers within microseconds, and its SDK relies on
-// that: while net/http still looks for the end of the request's body, smithy-go (1.28.8, safeReadCloser.WriteTo) turns an
-// early answer into an error. Then net/http cuts the connection, and the SDK sends the request again, unless the whole
-// reply came in one read.
+// minLatency is how long a reply has to wait at least. AWS never answers within microseconds, and
+// its SDK relies on that: while net/http still looks for the end of the request's body, smithy-go
+// (1.28.8, safeReadCloser.WriteTo) turns an early answer into an error. Then net/http cuts the
+// connection, and the SDK sends the request again, unless the whole reply came in one read.
 func minLatency(reply []byte) time.Duration {
 	if len(reply) < 2<<10 {
 		return 0

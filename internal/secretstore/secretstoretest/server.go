@@ -1,10 +1,11 @@
-// Package secretstoretest is a stand-in for AWS Secrets Manager: an HTTP server that speaks the service's protocol (AWS
-// JSON 1.1) and keeps its rules, so that the real AWS SDK can be pointed at it. Tests use it, and so do the programs that
-// run the connector without an AWS account.
+// Package secretstoretest is a stand-in for AWS Secrets Manager: an HTTP server that speaks the
+// service's protocol (AWS JSON 1.1) and keeps its rules, so that the real AWS SDK can be pointed at
+// it. Tests use it, and so do the programs that run the connector without an AWS account.
 //
-// The rules come from the API reference. A comment says "observed" where the reference is silent and recordings or
-// issues show what AWS answers. The stand-in wants an Authorization header but does not verify the signature. It knows
-// no encryption and no rotation. It refuses every operation and every parameter that nothing here uses, and names it.
+// The rules come from the API reference. A comment says "observed" where the reference is silent
+// and recordings or issues show what AWS answers. The stand-in wants an Authorization header but
+// does not verify the signature. It knows no encryption and no rotation. It refuses every operation
+// and every parameter that nothing here uses, and names it.
 //
 // Values are held in memory in the clear, and in Options.File if one is named.
 package secretstoretest
@@ -21,45 +22,48 @@ import (
 	"time"
 )
 
-// Options say how a Server differs from one that is immediate, unlimited and forgetful. The zero value is such a server.
+// Options say how a Server differs from one that is immediate, unlimited and forgetful. The zero
+// value is such a server.
 type Options struct {
-	// Now is the server's clock, which rules dates, recovery windows, lag and quotas. If nil, time.Now.
+	// Now is the server's clock, which rules dates, recovery windows, lag and quotas. If nil,
+	// time.Now.
 	Now func() time.Time
 
 	// Region stands in the ARNs. If empty, us-east-1.
 	Region string
 
-	// ListLag makes ListSecrets show the secrets as they were that long ago. The API reference warns of five minutes.
-	// What Options.File held at the start counts as old.
+	// ListLag makes ListSecrets show the secrets as they were that long ago. The API reference
+	// warns of five minutes. What Options.File held at the start counts as old.
 	ListLag time.Duration
 
 	// Quotas throttle requests. If nil, nothing does.
 	Quotas Quotas
 
-	// Authorize, if set, decides whether the caller with this access key ID may take an action, such as
-	// "secretsmanager:UpdateSecret", on a resource. The resource is the secret's ARN, which a secret that does not exist
-	// has too, or "*" for ListSecrets. A CreateSecret with tags needs "secretsmanager:TagResource" as well. The Server is
-	// locked during the call.
+	// Authorize, if set, decides whether the caller with this access key ID may take an action,
+	// such as "secretsmanager:UpdateSecret", on a resource. The resource is the secret's ARN, which
+	// a secret that does not exist has too, or "*" for ListSecrets. A CreateSecret with tags needs
+	// "secretsmanager:TagResource" as well. The Server is locked during the call.
 	Authorize func(accessKeyID, action, resource string) bool
 
-	// RefusedUpdateWritesDescription makes an UpdateSecret that is refused for its token write its Description all the
-	// same. Nobody documents what AWS does; fakecloud 0.51 does this.
+	// RefusedUpdateWritesDescription makes an UpdateSecret that is refused for its token write its
+	// Description all the same. Nobody documents what AWS does; fakecloud 0.51 does this.
 	RefusedUpdateWritesDescription bool
 
 	// Latency is added to each reply, in real time.
 	Latency time.Duration
 
-	// File, if set, is loaded at the start and saved after each change. It holds values in the clear and only its owner
-	// can read it. A missing file is an empty state.
+	// File, if set, is loaded at the start and saved after each change. It holds values in the
+	// clear and only its owner can read it. A missing file is an empty state.
 	File string
 }
 
-// Quotas are requests per second by operation. A second's worth may come at once. An operation without a quota is never
-// throttled. PutSecretValue counts as UpdateSecret, and UntagResource as TagResource.
+// Quotas are requests per second by operation. A second's worth may come at once. An operation
+// without a quota is never throttled. PutSecretValue counts as UpdateSecret, and UntagResource as
+// TagResource.
 type Quotas map[string]int
 
-// AWSQuotas are those that AWS documents per account and Region (Secrets Manager User Guide, "Quotas", and the
-// announcements of 2022-11-11 and 2025-03-04).
+// AWSQuotas are those that AWS documents per account and Region (Secrets Manager User Guide,
+// "Quotas", and the announcements of 2022-11-11 and 2025-03-04).
 var AWSQuotas = Quotas{
 	"UpdateSecret": 50, "CreateSecret": 50, "DeleteSecret": 50, "RestoreSecret": 50, "TagResource": 50,
 	"GetSecretValue": 10000, "DescribeSecret": 40000, "ListSecrets": 100,
@@ -70,15 +74,16 @@ var countsAs = map[string]string{"PutSecretValue": "UpdateSecret", "UntagResourc
 // Server is the stand-in. It is an http.Handler, and safe for concurrent use.
 type Server struct {
 	options Options
-
 	mu      sync.Mutex // guards everything below
 	store   *store
 	before  func(op, secret string)
-	buckets map[string]*bucket
 	calls   []*Call
 	faults  []*Fault
 	saveErr error
 	http    *httptest.Server
+
+	left   map[string]float64 // of each quota
+	filled time.Time          // when time last added to them
 }
 
 // New returns a server that does not listen yet. It fails if Options.File cannot be read.
@@ -87,10 +92,7 @@ func New(o Options) (*Server, error) {
 		o.Now = time.Now
 	}
 	o.Region = cmp.Or(o.Region, "us-east-1")
-	s := &Server{options: o, store: newStore(o), buckets: make(map[string]*bucket)}
-	for op, rate := range o.Quotas {
-		s.buckets[op] = &bucket{rate: float64(rate), tokens: float64(rate)}
-	}
+	s := &Server{options: o, store: &store{Options: o, names: make(map[string]*secret)}, left: make(map[string]float64)}
 	if o.File != "" {
 		if err := s.store.load(o.File); err != nil {
 			return nil, fmt.Errorf("loading secrets: %w", err)
@@ -111,8 +113,8 @@ func Start(tb testing.TB, o Options) *Server {
 	return s
 }
 
-// URL is what BaseEndpoint or AWS_ENDPOINT_URL_SECRETS_MANAGER take. The first call makes the server listen, on a free
-// loopback port.
+// URL is what BaseEndpoint or AWS_ENDPOINT_URL_SECRETS_MANAGER take. The first call makes the
+// server listen, on a free loopback port.
 func (s *Server) URL() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -122,7 +124,8 @@ func (s *Server) URL() string {
 	return s.http.URL
 }
 
-// Close stops listening and cuts every connection. It returns the error of the last save to Options.File.
+// Close stops listening and cuts every connection. It returns the error of the last save to
+// Options.File.
 func (s *Server) Close() error {
 	s.mu.Lock()
 	srv, err := s.http, s.saveErr
@@ -134,7 +137,8 @@ func (s *Server) Close() error {
 	return err
 }
 
-// ServeHTTP answers one request. To cut the connection it panics with http.ErrAbortHandler, as net/http wants it.
+// ServeHTTP answers one request. To cut the connection it panics with http.ErrAbortHandler, as
+// net/http wants it.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	req, err := readRequest(r)
 	call := s.record(req)
@@ -177,17 +181,18 @@ func (s *Server) answer(ctx context.Context, req request) ([]byte, error) {
 	return s.perform(req)
 }
 
-// Before has every permitted request wait for f just before it takes effect, whatever it does then. So f can let another
-// caller act first, and to the end. The requests of that caller call f too; it has to tell them apart, say by a flag that
-// it sets (sync.Once would wait for itself). The secret is that of Call. The Server is not locked during f. A nil f ends it.
+// Before has every permitted request wait for f just before it takes effect, whatever it does then.
+// So f can let another caller act first, and to the end. The requests of that caller call f too; it
+// has to tell them apart, say by a flag that it sets (sync.Once would wait for itself). The secret
+// is that of Call. The Server is not locked during f. A nil f ends it.
 func (s *Server) Before(f func(op, secret string)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.before = f
 }
 
-// perform carries req out and saves what it changed. The reply shares memory with the store, so it is encoded under the
-// lock.
+// perform carries req out and saves what it changed. The reply shares memory with the store, so it
+// is encoded under the lock.
 func (s *Server) perform(req request) ([]byte, error) {
 	before, err := s.permit(req)
 	if err != nil {
@@ -200,7 +205,7 @@ func (s *Server) perform(req request) ([]byte, error) {
 	defer s.mu.Unlock()
 	now := s.options.Now()
 	s.store.purge(now)
-	if b := s.buckets[cmp.Or(countsAs[req.op], req.op)]; b != nil && !b.take(now) {
+	if s.throttledLocked(now, cmp.Or(countsAs[req.op], req.op)) {
 		return nil, fail("ThrottlingException", "Rate exceeded")
 	}
 	out, err := s.store.perform(now, req.op, req.input)
@@ -213,8 +218,9 @@ func (s *Server) perform(req request) ([]byte, error) {
 	return json.Marshal(out)
 }
 
-// permit refuses what Authorize refuses. AWS checks permissions before it looks for the secret, and its message repeats the
-// SecretId as the caller gave it (observed). It returns what to call before req takes effect.
+// permit refuses what Authorize refuses. AWS checks permissions before it looks for the secret, and
+// its message repeats the SecretId as the caller gave it (observed). It returns what to call before
+// req takes effect.
 func (s *Server) permit(req request) (before func(op, secret string), err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -246,22 +252,23 @@ func (s *Server) saveLocked() error {
 	return nil
 }
 
-// bucket is a token bucket that holds one second's worth and starts full.
-type bucket struct {
-	rate, tokens float64
-	last         time.Time
-}
-
-func (b *bucket) take(now time.Time) bool {
-	if elapsed := now.Sub(b.last); elapsed > 0 {
-		b.tokens = min(b.rate, b.tokens+elapsed.Seconds()*b.rate)
-		b.last = now
+// throttledLocked takes one request from the quota of op, unless it is used up. Each quota is a
+// token bucket that holds one second's worth and starts full.
+func (s *Server) throttledLocked(now time.Time, op string) bool {
+	if elapsed := now.Sub(s.filled).Seconds(); elapsed > 0 {
+		s.filled = now
+		for op, rate := range s.options.Quotas {
+			s.left[op] = min(float64(rate), s.left[op]+elapsed*float64(rate))
+		}
 	}
-	if b.tokens < 1 {
+	if _, limited := s.options.Quotas[op]; !limited {
 		return false
 	}
-	b.tokens--
-	return true
+	if s.left[op] < 1 {
+		return true
+	}
+	s.left[op]--
+	return false
 }
 
 // wait pauses for d, or until ctx ends, and then returns its error.

@@ -44,7 +44,7 @@ func (sec *secret) look() Secret {
 	for _, v := range sec.Versions {
 		x.Versions = append(x.Versions, v.ID)
 	}
-	if v := sec.labelled(current); v != nil {
+	if v := sec.current(); v != nil {
 		x.Version, x.Value = v.ID, v.Value
 	}
 	return x
@@ -83,15 +83,16 @@ func (s *Server) Names() []string {
 	return names
 }
 
-// Snapshot is a dump of every secret, those being deleted included, for comparison: the same text means the same names,
-// descriptions, tags, values and labels. It leaves out what differs from run to run: ARNs, version IDs and dates.
+// Snapshot is a dump of every secret, those being deleted included, for comparison: the same text
+// means the same names, descriptions, tags, values and labels. It leaves out what differs from run
+// to run: ARNs, version IDs and dates.
 func (s *Server) Snapshot() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.store.purge(s.options.Now())
 	var b strings.Builder
 	for _, sec := range slices.SortedFunc(maps.Values(s.store.names), byName) {
-		fmt.Fprintf(&b, "%s\n  description %q\n  tags %q\n  deletion pending %t\n", sec.Name, sec.Description, sec.Tags, sec.pending())
+		fmt.Fprintf(&b, "%s\n  description %q, tags %q, deletion pending %t\n", sec.Name, sec.Description, sec.Tags, sec.pending())
 		for _, v := range sec.Versions {
 			fmt.Fprintf(&b, "  %q %v\n", v.Value, v.Labels)
 		}
@@ -99,10 +100,11 @@ func (s *Server) Snapshot() string {
 	return b.String()
 }
 
-// Edit lets a test do what people and other tools do to a secret. It is no call, and no limit applies. f changes the secret
-// that Look would return. If there is none, Edit first makes one without a version, as Terraform and CloudFormation do.
-// Another Version moves AWSCURRENT there. Another Value, or no Version, makes a new version with that Value. Versions cannot
-// be changed. The Server is locked during f.
+// Edit lets a test do what people and other tools do to a secret. It is no call, and no limit
+// applies. f changes the secret that Look would return. If there is none, Edit first makes one
+// without a version, as Terraform and CloudFormation do. Another Version moves AWSCURRENT there.
+// Another Value, or no Version, makes a new version with that Value. Versions cannot be changed.
+// The Server is locked during f.
 func (s *Server) Edit(name string, f func(*Secret)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

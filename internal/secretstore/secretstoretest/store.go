@@ -13,7 +13,8 @@ const (
 	previous = "AWSPREVIOUS"
 )
 
-// AWS keeps the newest hundred versions, and all of the last day. Beyond that a write fails (PutSecretValue, UpdateSecret).
+// AWS keeps the newest hundred versions, and all of the last day. Beyond that a write fails
+// (PutSecretValue, UpdateSecret).
 const (
 	maxVersions   = 100
 	versionMinAge = 24 * time.Hour
@@ -25,10 +26,11 @@ type version struct {
 	ID      string
 	Value   string `json:"SecretString"`
 	Created time.Time
-	Labels  []string // sorted
+	Labels  []string
 }
 
-// secret is one secret from creation to final deletion. A name that is created again is another secret.
+// secret is one secret from creation to final deletion. A name that is created again is another
+// secret.
 type secret struct {
 	Name, ARN, Description string
 	Tags                   map[string]string `json:",omitempty"`
@@ -49,17 +51,20 @@ func (sec *secret) pending() bool { return !sec.Deletion.IsZero() }
 
 // version returns the version with this ID, nil if there is none.
 func (sec *secret) version(id string) *version {
-	return sec.find(func(v *version) bool { return v.ID == id })
+	for _, v := range sec.Versions {
+		if v.ID == id {
+			return v
+		}
+	}
+	return nil
 }
 
-// labelled returns the version with this staging label, nil if there is none.
-func (sec *secret) labelled(label string) *version {
-	return sec.find(func(v *version) bool { return slices.Contains(v.Labels, label) })
-}
-
-func (sec *secret) find(wanted func(*version) bool) *version {
-	if i := slices.IndexFunc(sec.Versions, wanted); i >= 0 {
-		return sec.Versions[i]
+// current returns the version that is AWSCURRENT, nil if there is none.
+func (sec *secret) current() *version {
+	for _, v := range sec.Versions {
+		if slices.Contains(v.Labels, current) {
+			return v
+		}
 	}
 	return nil
 }
@@ -69,7 +74,7 @@ func (sec *secret) stages() map[string][]string {
 	m := make(map[string][]string, 2)
 	for _, v := range sec.Versions {
 		if len(v.Labels) > 0 {
-			m[v.ID] = slices.Clone(v.Labels)
+			m[v.ID] = v.Labels
 		}
 	}
 	return m
@@ -77,14 +82,15 @@ func (sec *secret) stages() map[string][]string {
 
 // addVersion makes v the newest version and the current one.
 func (sec *secret) addVersion(v *version) error {
-	for i := 0; len(sec.Versions) >= maxVersions && i < len(sec.Versions); {
-		if old := sec.Versions[i]; len(old.Labels) == 0 && v.Created.Sub(old.Created) >= versionMinAge {
-			sec.Versions = slices.Delete(sec.Versions, i, i+1)
-		} else {
-			i++
+	excess := len(sec.Versions) - maxVersions + 1
+	sec.Versions = slices.DeleteFunc(sec.Versions, func(old *version) bool {
+		drop := excess > 0 && len(old.Labels) == 0 && v.Created.Sub(old.Created) >= versionMinAge
+		if drop {
+			excess--
 		}
-	}
-	if len(sec.Versions) >= maxVersions {
+		return drop
+	})
+	if excess > 0 {
 		return fail("LimitExceededException", "You have exceeded the quota of %d versions of a secret within 24 hours.", maxVersions)
 	}
 	sec.Versions = append(sec.Versions, v)
@@ -92,39 +98,28 @@ func (sec *secret) addVersion(v *version) error {
 	return nil
 }
 
-// promote moves AWSCURRENT to v, and AWSPREVIOUS to the version that had AWSCURRENT.
+// promote moves AWSCURRENT to v, and AWSPREVIOUS to the version that had AWSCURRENT. A listing may
+// still show the old labels, so they are replaced, not changed.
 func (sec *secret) promote(v *version) {
-	if holder := sec.labelled(current); holder != nil {
-		sec.move(previous, holder)
+	for _, other := range sec.Versions {
+		if slices.Contains(other.Labels, current) {
+			other.Labels = []string{previous}
+		} else {
+			other.Labels = nil
+		}
 	}
-	sec.move(current, v)
-}
-
-// move takes label from its holder and gives it to v.
-func (sec *secret) move(label string, v *version) {
-	if holder := sec.labelled(label); holder != nil {
-		holder.Labels = slices.DeleteFunc(holder.Labels, func(l string) bool { return l == label })
-	}
-	v.Labels = append(v.Labels, label)
-	slices.Sort(v.Labels)
+	v.Labels = []string{current}
 }
 
 // store is the state of one account in one Region. The Server's lock guards it.
 type store struct {
-	region        string
-	lag           time.Duration
-	refusedWrites bool // RefusedUpdateWritesDescription
-
+	Options
 	names   map[string]*secret // live and pending ones
 	all     []*secret          // in order of creation, gone ones included
 	byName  []*secret          // all, sorted; nil once all has changed
 	pending []*secret          // all whose deletion is pending, and some others
 	seq     int64
 	dirty   bool // changed since the last save
-}
-
-func newStore(o Options) *store {
-	return &store{region: o.Region, lag: o.ListLag, refusedWrites: o.RefusedUpdateWritesDescription, names: make(map[string]*secret)}
 }
 
 // enter adds a secret that is new.
@@ -151,7 +146,8 @@ func (st *store) remove(sec *secret, now time.Time) {
 	st.remember(sec, now)
 }
 
-// purge removes the secrets whose recovery window is over. AWS promises no time for that; here it is at once.
+// purge removes the secrets whose recovery window is over. AWS promises no time for that; here it
+// is at once.
 func (st *store) purge(now time.Time) {
 	st.pending = slices.DeleteFunc(st.pending, func(sec *secret) bool {
 		over := sec.pending() && !sec.gone && !now.Before(sec.Deletion)
@@ -171,11 +167,11 @@ func (st *store) arnOf(name string) string {
 }
 
 func (st *store) newARN(name string) string {
-	return "arn:aws:secretsmanager:" + st.region + ":" + account + ":secret:" + name + "-" + rand.Text()[:6]
+	return "arn:aws:secretsmanager:" + st.Region + ":" + account + ":secret:" + name + "-" + rand.Text()[:6]
 }
 
-// nameOf is the name that a SecretId stands for: itself, or what an ARN has between ":secret:" and its last six
-// characters.
+// nameOf is the name that a SecretId stands for: itself, or what an ARN has between ":secret:" and
+// its last six characters.
 func nameOf(id string) string {
 	_, rest, ok := strings.Cut(id, ":secret:")
 	if i := len(rest) - len("-AbCdEf"); ok && i > 0 && rest[i] == '-' {
