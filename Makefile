@@ -14,8 +14,8 @@ VERSION ?= $(or $(patsubst v%,%,$(shell git describe --tags --dirty 2>/dev/null)
 COMMIT  ?= $(or $(shell git describe --always --dirty --abbrev=12 --exclude='*' 2>/dev/null),unknown)
 
 # The product, and modules of their own for what it must not depend on: Microsoft's library, which
-# tests the stand-in Entra.
-MODULES := . pkg/entra/entratest/msal
+# tests the stand-in Entra, and a plotting library.
+MODULES := . pkg/entra/entratest/msal internal/bench
 
 # Only the race detector needs a C compiler.
 export CGO_ENABLED := 0
@@ -86,10 +86,11 @@ fuzz: needs-go ## run each fuzz target for FUZZTIME (10s)
 e2e: needs-go ## test what needs more than Go: moto, the template, SAM's builds, the functions in containers
 	scripts/e2e.sh
 
-bench: build ## measure the functions, and the same in Python: ten minutes; writes docs/performance.md
-	$(GO_BUILD) -o build/bench/bare ./internal/bench/bare
-	go build -o build/bench/bench ./internal/bench
-	build/bench/bench
+bench: build ## measure, also in Python, and write docs/performance.md: ten minutes; QUICK=1 writes nothing
+	cd internal/bench && $(GO_BUILD) -o ../../build/bench/bare ./bare && go build -o ../../build/bench/bench .
+	python3 -m venv build/bench/venv && build/bench/venv/bin/python -m pip install --quiet --disable-pip-version-check \
+		-r internal/bench/peer/requirements.txt || echo 'Measuring without Python.'
+	build/bench/bench $(if $(QUICK),-quick) $(if $(ONLY),-only $(ONLY))
 
 release: needs-go ## build what a release publishes in build/release: make release VERSION=1.2.3
 	scripts/release.sh "$$VERSION"

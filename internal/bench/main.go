@@ -1,103 +1,132 @@
-// Command bench measures the built functions against their targets, between stand-ins that are as slow and as strict as
-// Entra and AWS, and writes what it found to docs/performance.md. It fails if a target is missed.
+// Command bench measures the built functions against their targets, between stand-ins that are as
+// slow and as strict as Entra and AWS. It writes docs/performance.md with its plots, and fails if a
+// target is missed.
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"os/signal"
+	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/text/language"
+	"golang.org/x/text/message"
 )
+
+// english writes 10000 as 10,000.
+var english = message.NewPrinter(language.English)
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // a second Ctrl-C does not wait for anything
-	if err := run(ctx, os.Args[1:], os.Stdout); errors.Is(err, flag.ErrHelp) {
-		os.Exit(2)
-	} else if err != nil {
+	context.AfterFunc(ctx, stop) // a second Ctrl-C ends the program at once
+	quick := flag.Bool("quick", false, "use small numbers, do not judge, and write no page")
+	only := flag.String("only", "", "measure one `part`, and write no page: "+strings.Join(parts, ", "))
+	flag.Parse()
+	if err := run(ctx, *quick, *only); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
 
-// bench is what to measure, and how much of it.
-type bench struct {
-	provision, refresh, bare string // the binaries; bare is a function that does nothing
-	peer                     string // the directory of the Python function
-	venv                     string // where its packages are installed; empty: it is left out
-
-	due, idle     int    // connections
-	starts        int    // of each function
-	provisionings int    // of each kind
-	beside        [2]int // connections of the sweeps beside the Python function's
-
-	progress io.Writer
-	begun    time.Time
-}
-
-// run is the program but for its exit.
-func run(ctx context.Context, args []string, out io.Writer) error {
-	b := bench{peer: "internal/bench/peer", progress: out}
-	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
-	flags.StringVar(&b.provision, "provision", "build/provision/bootstrap", "the provision function's `binary`")
-	flags.StringVar(&b.refresh, "refresh", "build/refresh/bootstrap", "the refresh function's `binary`")
-	flags.StringVar(&b.bare, "bare", "build/bench/bare", "the `binary` of a function that does nothing")
-	flags.StringVar(&b.venv, "venv", "build/bench/venv", "where Python's packages are installed; empty to leave Python out")
-	flags.IntVar(&b.due, "connections", 10_000, "connections that are due")
-	flags.IntVar(&b.idle, "idle", 100_000, "connections of the sweep with nothing due")
-	quick := flags.Bool("quick", false, "a small run that judges nothing and writes no file")
-	file := flags.String("o", "docs/performance.md", "the `file` to write")
-	if err := flags.Parse(args); err != nil {
-		return flag.ErrHelp // what is wrong has been said
+func run(ctx context.Context, quick bool, only string) error {
+	python, _ := filepath.Abs("build/bench/venv/bin/python")
+	b := bench{
+		provision: "build/provision/bootstrap", refresh: "build/refresh/bootstrap", bare: "build/bench/bare",
+		peer: "internal/bench/peer/bootstrap", python: python,
+		due: 10_000, idle: 100_000, starts: 50, provisionings: 25, beside: 300, progress: os.Stdout,
 	}
-	b.starts, b.provisionings, b.beside = 50, 25, [2]int{100, 300}
-	if *quick {
-		b.due, b.idle, b.starts, b.provisionings, b.beside = min(b.due, 200), min(b.idle, 2000), 5, 3, [2]int{5, 10}
+	if quick {
+		b.due, b.idle, b.starts, b.provisionings, b.beside = 1000, 10_000, 10, 5, 30
 	}
-
-	p, err := b.measure(ctx)
+	p, err := b.measure(ctx, only)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "\n%s", p.tables())
-	if *quick {
+	fmt.Printf("\n%s", p)
+	if quick {
 		return nil
 	}
-	if err := os.WriteFile(*file, []byte(p.String()), 0o644); err != nil {
-		return err
+	if only == "" {
+		if err := p.write("docs"); err != nil {
+			return err
+		}
+		fmt.Println("\nWrote docs/performance.md and docs/performance/*.svg.")
 	}
-	fmt.Fprintf(out, "\n%s is written.\n", *file)
 	if missed := p.missed(); len(missed) > 0 {
 		return errors.New("missed: " + strings.Join(missed, "; "))
 	}
 	return nil
 }
 
-// measure takes the short measurements first, while little is in this process's memory.
-func (b *bench) measure(ctx context.Context) (*page, error) {
+// bench says what to measure, and how much of it.
+type bench struct {
+	provision, refresh, bare string // binaries; bare is a function that does nothing
+	peer, python             string // the Python function, and its interpreter; left out if that does not work
+
+	due, idle     int // connections of the largest sweeps
+	starts        int // of each function
+	provisionings int // of each kind
+	beside        int // connections of the sweeps beside Python
+
+	progress io.Writer
+	begun    time.Time
+	dir      string // for temporary files
+}
+
+// parts begin with the short ones, while this process uses little memory.
+var parts = []string{"cold", "provisioning", "python", "due", "idle"}
+
+// measure measures all parts, or only this one.
+func (b *bench) measure(ctx context.Context, only string) (_ *page, err error) {
+	if only != "" && !slices.Contains(parts, only) {
+		return nil, fmt.Errorf("there is no part named %q", only)
+	}
+	if b.dir, err = os.MkdirTemp("", "bench"); err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(b.dir)
 	b.begun = time.Now()
-	p := &page{machine: thisMachine(), python: b.installPeer(ctx)}
-	for _, part := range []func(context.Context, *page) error{
-		b.coldStarts, b.provisioning, b.sideBySide, b.everythingDue, b.nothingDue,
-	} {
-		if err := part(ctx, p); err != nil {
-			return nil, err
+	version, err := exec.Command(b.python, "-c", "import awslambdaric, boto3, msal, platform; print(platform.python_version())").Output()
+	if err != nil {
+		b.say("leaving Python out: %v", err)
+		b.python = ""
+	}
+	p := &page{Machine: machine(), Python: strings.TrimSpace(string(version))}
+	for _, part := range parts {
+		if only != "" && only != part {
+			continue
 		}
-		if err := ctx.Err(); err != nil {
+		switch part {
+		case "cold":
+			err = b.coldStarts(ctx, p)
+		case "provisioning":
+			err = b.provisioning(ctx, p)
+		case "python":
+			err = b.besidePython(ctx, p)
+		case "due":
+			p.Due, err = b.growing(ctx, "everything due", b.due, soon)
+		case "idle":
+			p.Idle, err = b.growing(ctx, "nothing due", b.idle, late)
+		}
+		if err := cmp.Or(err, ctx.Err()); err != nil {
 			return nil, err
 		}
 	}
-	p.took = time.Since(b.begun)
+	p.Took = time.Since(b.begun).Round(time.Second)
 	return p, nil
 }
 
 // say reports progress.
 func (b *bench) say(format string, args ...any) {
-	fmt.Fprintf(b.progress, "%5s  %s\n", clock(time.Since(b.begun)), fmt.Sprintf(format, args...))
+	fmt.Fprintf(b.progress, "%6s  %s\n", time.Since(b.begun).Round(time.Second), english.Sprintf(format, args...))
 }
