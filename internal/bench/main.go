@@ -101,7 +101,8 @@ func (b *bench) measure(ctx context.Context, only string) (_ *page, err error) {
 		b.say("leaving Python out: %v", err)
 		b.python = ""
 	}
-	p := &page{Machine: machine(), Python: strings.TrimSpace(string(version))}
+	p := &page{Python: strings.TrimSpace(string(version))}
+	p.Machine, p.Load = machine()
 	for _, part := range parts {
 		if only != "" && only != part {
 			continue

@@ -25,7 +25,8 @@ const (
 // page is docs/performance.md. What was not measured is empty.
 type page struct {
 	Machine string
-	Python  string // its version
+	Load    float64 // the load average at the start, for each core
+	Python  string  // its version
 	Took    time.Duration
 
 	Due, Idle    []sweep
@@ -143,17 +144,17 @@ func quantile(values []float64, q float64) float64 {
 	return slices.Sorted(slices.Values(values))[int(q*float64(len(values)-1)+0.5)]
 }
 
-// machine describes this machine. On other systems than Linux it knows less.
-func machine() string {
+// machine describes this machine and its load. On other systems than Linux it knows less.
+func machine() (description string, load float64) {
 	field := func(file, name string) string {
 		content, _ := os.ReadFile(file)
 		_, after, _ := strings.Cut(string(content), name)
 		value, _, _ := strings.Cut(strings.TrimLeft(after, "\t :"), "\n")
 		return value
 	}
-	load, _, _ := strings.Cut(field("/proc/loadavg", ""), " ")
+	_, _ = fmt.Sscan(field("/proc/loadavg", ""), &load)
 	kB, _ := strconv.Atoi(strings.TrimSuffix(field("/proc/meminfo", "MemTotal"), " kB"))
 	processor := cmp.Or(field("/proc/cpuinfo", "model name"), "unknown processor")
-	return fmt.Sprintf("%s, %d cores, %d GiB, load average %s at the start; %s/%s, Go %s", processor, runtime.NumCPU(),
-		kB>>20, load, runtime.GOOS, runtime.GOARCH, strings.TrimPrefix(runtime.Version(), "go"))
+	return fmt.Sprintf("%s, %d cores, %d GiB, %s/%s, Go %s", processor, runtime.NumCPU(), kB>>20,
+		runtime.GOOS, runtime.GOARCH, strings.TrimPrefix(runtime.Version(), "go")), load / float64(runtime.NumCPU())
 }

@@ -189,8 +189,8 @@ func (b *bench) sweep(ctx context.Context, r *rig, what string, n int, left time
 	defer ticker.Stop()
 	for start, before, refreshed := time.Now(), 0.0, 0; ; {
 		select {
-		case now := <-ticker.C:
-			at, calls := now.Sub(start).Seconds(), r.calls()
+		case <-ticker.C:
+			at, calls := time.Since(start).Seconds(), r.calls()
 			writes := calls["UpdateSecret"] + calls["PutSecretValue"]
 			s.Pace = append(s.Pace, plotter.XY{X: at, Y: float64(writes-refreshed) / (at - before)})
 			before, refreshed = at, writes
