@@ -42,15 +42,15 @@ func (p *page) plot(dir string) error {
 	}
 
 	due := last(p.Due)
-	pace := chart("", "seconds since the sweep began", "refreshes a second")
+	pace := chart("", "seconds since the sweep began", "refreshes a second, in each 5 s")
 	scale(&pace.X, 0, 30, 60, 90, 120, 150, 180, 210, 240)
 	scale(&pace.Y, 0, 15, 30, 45, 60)
 	grid(pace)
-	line, _ := plotter.NewLine(due.Pace)
-	line.Color, line.FillColor = blue, sky
+	line, _ := plotter.NewLine(append(plotter.XYs{{X: 0, Y: due.Pace[0].Y}}, due.Pace...))
+	line.Color, line.FillColor, line.StepStyle = blue, sky, plotter.PreStep
 	pace.Add(line)
 	limit(pace, awsWrites, english.Sprintf("AWS's quota: %.0f writes a second", awsWrites), 4)
-	limit(pace, writesPerSecond, english.Sprintf("WRITES_PER_SECOND: %.0f", writesPerSecond), -14)
+	limit(pace, writesPerSecond, english.Sprintf("WRITES_PER_SECOND: %.0f", writesPerSecond), -24)
 	title := english.Sprintf("A sweep with %d connections due", due.Connections)
 	if err := save(filepath.Join(dir, "pace.svg"), title, 230, pace); err != nil || p.Theirs == nil {
 		return err

@@ -150,7 +150,7 @@ type sweep struct {
 	answer
 	lambdahost.Report
 	Calls, Lists, Throttled int         // of AWS; Calls includes the other two
-	Pace                    plotter.XYs // refreshes a second, over the seconds since the start
+	Pace                    plotter.XYs // refreshes a second in the five seconds until then
 }
 
 // Rate is refreshes a second.
@@ -185,7 +185,7 @@ func (b *bench) sweep(ctx context.Context, r *rig, what string, n int, left time
 		result, err = r.Sweep(ctx, []byte(`{"source":"aws.scheduler","detail-type":"Scheduled Event","detail":{}}`))
 		ended <- err
 	}()
-	ticker := time.NewTicker(time.Second)
+	ticker := time.NewTicker(5 * time.Second) // long enough to even out the bursts that quotas allow
 	defer ticker.Stop()
 	for start, before, refreshed := time.Now(), 0.0, 0; ; {
 		select {
@@ -194,7 +194,7 @@ func (b *bench) sweep(ctx context.Context, r *rig, what string, n int, left time
 			writes := calls["UpdateSecret"] + calls["PutSecretValue"]
 			s.Pace = append(s.Pace, plotter.XY{X: at, Y: float64(writes-refreshed) / (at - before)})
 			before, refreshed = at, writes
-			if len(s.Pace)%20 == 0 {
+			if len(s.Pace)%4 == 0 {
 				b.say("%s: listed %d pages, refreshed %d", what, calls["ListSecrets"], refreshed)
 			}
 		case err := <-ended:
