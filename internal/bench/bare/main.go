@@ -1,4 +1,4 @@
-// Command bare is the smallest Lambda function there is in Go: what ours are compared with.
+// Command bare is the smallest Lambda function in Go. The bench compares our functions with it.
 package main
 
 import "github.com/aws/aws-lambda-go/lambda"

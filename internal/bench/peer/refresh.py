@@ -1,5 +1,5 @@
-"""The function one would otherwise write, which make bench measures beside ours: on a schedule, refresh every token in
-Secrets Manager that is near its expiry. It reads and writes the same secrets."""
+"""The function that one would otherwise write. make bench measures it beside ours. On a schedule, it refreshes every
+token in Secrets Manager that is near its expiry. It reads and writes the same secrets as ours."""
 
 import json
 import os
@@ -26,7 +26,7 @@ def handler(event, context):
         report["checked"] += 1
         try:
             report["refreshed"] += refresh(name, apps)
-        except Exception as error:  # one connection's trouble is not the others'
+        except Exception as error:  # one connection's failure must not stop the others
             report["failed"] += 1
             print(f"{name}: {error}")
     return report
