@@ -143,7 +143,7 @@ func (s *Server) Edit(name string, f func(*Secret)) {
 func (s *Server) Reset() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.store = newStore(s.options)
+	s.store = &store{Options: s.options, names: make(map[string]*secret)}
 }
 
 // Put makes name hold value, as a new version, and description, whatever it was before.

@@ -22,6 +22,7 @@ type App struct {
 	Secrets      []Secret
 	Certificates []*x509.Certificate
 	Federated    []Federated
+	Disabled     bool // refused in every tenant
 }
 
 // Secret is one of an app's client secrets.

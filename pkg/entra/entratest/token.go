@@ -48,6 +48,9 @@ func (c *call) judge() int {
 	if c.roles, ok = c.s.consents[principal(c.tenant.ID, c.app.ClientID)]; !ok {
 		return 7000229
 	}
+	if c.app.Disabled {
+		return 7000112
+	}
 	// One trailing slash makes no difference here, though it does to the token's audience.
 	if !slices.Contains(resources, strings.ToLower(strings.TrimSuffix(c.audience, "/"))) {
 		c.detail = c.audience
