@@ -114,7 +114,7 @@ func conflictDetail(e *connector.ConflictError) string {
 	case connector.AppGone:
 		return fmt.Sprintf("The connection's app does not exist. Create it again with PUT /apps/%s.", e.App)
 	}
-	return fmt.Sprintf("What is stored of connection %q is unreadable. Provision it again with POST /connections.", connection)
+	return fmt.Sprintf("Connection %q cannot be refreshed. %s. %s", connection, e.Advice.Title, e.Advice.Action)
 }
 
 // storeProblem names the call, the secret and, as far as the code tells, whom to ask.

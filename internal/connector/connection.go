@@ -36,6 +36,7 @@ type Connection struct {
 	Failure      *Failure      // of the last refresh; nil where it succeeded
 
 	SecretName, SecretARN string // where integrations read the token
+	Blocked               bool   // the secret is not the connector's to change; Failure says why
 	Version               string // identifies to the store what was read
 }
 

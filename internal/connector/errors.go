@@ -39,7 +39,7 @@ type ConflictError struct {
 	Connection string       // where the conflict is about one
 	Secret     string       // the name of the secret, for InTheWay and Replicated
 	Fields     []string     // what differs, for OtherApp; Regions, for Replicated
-	Advice     entra.Advice // for InTheWay
+	Advice     entra.Advice // for InTheWay and Unreadable
 }
 
 // Conflict is the reason of a [ConflictError].

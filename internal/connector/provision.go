@@ -219,6 +219,8 @@ const (
 func (p *Provisioner) connectionFor(ctx context.Context, asked Connection, app App) (Connection, bool, error) {
 	c, err := p.Store.Connection(ctx, asked.ConnectionRef)
 	switch {
+	case err == nil && c.Blocked:
+		return Connection{}, false, &ConflictError{Reason: InTheWay, Secret: c.SecretName, Advice: c.Failure.Advice}
 	case errors.Is(err, ErrNotFound), err == nil && c.TenantID == "":
 		asked.Scope, asked.Version = cmp.Or(asked.Scope, app.Scope), c.Version
 		if asked.Scope == "" {

@@ -27,7 +27,7 @@ func (r *Refresher) Refresh(ctx context.Context, ref ConnectionRef) (Connection,
 		return Connection{}, err
 	}
 	if c.TenantID == "" {
-		return Connection{}, &ConflictError{Reason: Unreadable, App: ref.App, Connection: ref.Name}
+		return Connection{}, &ConflictError{Reason: Unreadable, App: ref.App, Connection: ref.Name, Advice: c.Failure.Advice}
 	}
 	app, err := r.Store.App(ctx, ref.App)
 	if errors.Is(err, ErrNotFound) {

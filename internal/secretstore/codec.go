@@ -181,7 +181,7 @@ func describeConnection(c connector.Connection, version string) string {
 func decodeConnection(ref connector.ConnectionRef, sec secret) connector.Connection {
 	c := connector.Connection{ConnectionRef: ref, Version: sec.version, SecretName: sec.name, SecretARN: sec.arn}
 	if st := sec.stateOf(connectionTags(ref)); st != live {
-		c.Failure = sec.unreadable(st)
+		c.Failure, c.Blocked = sec.unreadable(st), st == foreign || st == locked
 		if st == deleting && sec.busy() {
 			c.Failure.Status = connector.StatusRetrying
 		}
