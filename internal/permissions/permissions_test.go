@@ -158,8 +158,8 @@ func try(t *testing.T, granted []permission) (r run) {
 		Secrets: secretstoretest.Options{Authorize: func(accessKeyID, action, resource string) bool {
 			return may(accessKeyID, action, resource, nil)
 		}},
-		STS: ststest.Options{Authorize: func(accessKeyID, action string, audience []string) bool {
-			return may(accessKeyID, action, "*", map[string][]string{"sts:IdentityTokenAudience": audience})
+		STS: ststest.Options{Authorize: func(accessKeyID, audience string) bool {
+			return may(accessKeyID, "sts:GetWebIdentityToken", "*", map[string][]string{"sts:IdentityTokenAudience": {audience}})
 		}},
 		ProvisionEnv: []string{"AWS_ACCESS_KEY_ID=ProvisionRole"},
 		RefreshEnv:   []string{"AWS_ACCESS_KEY_ID=RefreshRole"},
@@ -167,8 +167,8 @@ func try(t *testing.T, granted []permission) (r run) {
 	c.Entra.AddApp(entratest.App{ClientID: OtherID, Federated: []entratest.Federated{
 		{Issuer: c.STS.Issuer(), Subject: c.STS.Subject(), Audience: audience, Key: c.STS.Key()},
 	}})
-	c.Events.Authorize(func(accessKeyID, action, resource, source, detailType string) bool {
-		return may(accessKeyID, action, resource, map[string][]string{"events:source": {source}, "events:detail-type": {detailType}})
+	c.Events.Authorize(func(accessKeyID, bus, source, detailType string) bool {
+		return may(accessKeyID, "events:PutEvents", bus, map[string][]string{"events:source": {source}, "events:detail-type": {detailType}})
 	})
 	var twin *Connector
 	for _, s := range scenario(c) {
