@@ -48,9 +48,8 @@ const (
 	onlyForSecrets = ` when {"StringEquals":{"kms:ViaService":["secretsmanager.us-east-1.amazonaws.com"]}}`
 )
 
-// usedElsewhere are the permissions that the functions' own code does not use, but AWS on their
-// behalf, or people and programs outside, with what stops working without each. The tests cannot
-// see that.
+// usedElsewhere says what stops working without each permission that AWS uses on the functions'
+// behalf, or that people and programs outside the stack use. The tests cannot see that.
 var usedElsewhere = map[string]string{
 	"ProvisionRole WriteLogs logs:CreateLogStream on ProvisionLogGroup.Arn":                     "logs, wherever Lambda starts a copy of the function",
 	"ProvisionRole WriteLogs logs:PutLogEvents on ProvisionLogGroup.Arn":                        "logs",

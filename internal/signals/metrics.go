@@ -1,6 +1,5 @@
-// Package signals tells the world around the connector how it fares: with
-// metrics, which alarms watch, and with an event for each connection that comes
-// to need a person or recovers from that.
+// Package signals reports how the connector is doing: with metrics, which alarms watch, and with an
+// event when a connection comes to need a person and when it recovers.
 package signals
 
 import (
@@ -16,25 +15,24 @@ import (
 	"entra-connector/pkg/entra"
 )
 
-// Namespace is the one of all metrics.
+// Namespace is the namespace of all metrics.
 const Namespace = "EntraConnector"
 
-// maxApps bounds how many apps have metrics of their own after a sweep, since
-// CloudWatch charges for each metric.
+// maxApps is how many apps get metrics of their own after a sweep, since CloudWatch charges for
+// each metric.
 const maxApps = 50
 
-// Metrics writes metrics to a function's log. They pass by the logger: alarms
-// depend on them, whatever the level.
+// Metrics writes metrics to a function's log. It bypasses the logger, since alarms depend on the
+// metrics whatever the log level.
 type Metrics struct {
-	// Out gets a line per Write, so that it may be shared with a logger.
+	// Out gets one whole line per Write, so that a logger can share it.
 	Out      io.Writer
 	Function string // its name, a dimension of every metric
 	Now      func() time.Time
 }
 
-// Sweep writes what a sweep over everything has done and found. SweepsSucceeded,
-// whose absence is what tells of sweeps that stopped, is left out where the sweep
-// could not look at everything.
+// Sweep writes what a sweep over all connections did and found. An alarm watches for the absence of
+// SweepsSucceeded, so Sweep leaves it out if the sweep could not look at everything.
 func (m Metrics) Sweep(ctx context.Context, report entra.SweepReport, took time.Duration) {
 	health := report.Health
 	metrics := []metric{
@@ -80,7 +78,7 @@ type appTrouble struct {
 	refused, failed int
 }
 
-// worstApps returns the apps that are in trouble, at most maxApps of them.
+// worstApps returns the apps with refused or failed connections, the worst first, at most maxApps.
 func worstApps(apps map[string]entra.Health) []appTrouble {
 	var worst []appTrouble
 	for name, health := range apps {
