@@ -54,7 +54,7 @@ Resources:
       ComparisonOperator: LessThanThreshold
       Threshold: 2
       EvaluationPeriods: 3
-      TreatMissingData: breaching
+      TreatMissingData: notBreaching
 `
 
 func TestAlarms(t *testing.T) {
@@ -71,7 +71,7 @@ func TestAlarms(t *testing.T) {
 	}
 	at := func(minute int) time.Time { return time.Unix(0, 0).Add(time.Duration(minute) * time.Minute) }
 	m := Metrics{"N Done F=f": {{at(10), 1}, {at(10), 1}}, "N Done F=other": {{at(12), 2}}}
-	for minute, want := range map[int]State{10: InAlarm, 11: OK, 13: OK, 14: InAlarm, 40: InAlarm} {
+	for minute, want := range map[int]State{10: OK, 11: OK, 13: OK, 14: InAlarm, 15: InAlarm, 16: OK} {
 		if got := alarms[0].Evaluate(m, at(minute), "before"); got != want {
 			t.Errorf("minute %d: %s, want %s", minute, got, want)
 		}
@@ -79,7 +79,7 @@ func TestAlarms(t *testing.T) {
 	for old, wrong := range map[string]string{
 		"Threshold: 2": "ThresholdMetricId: m", "Period: 60": "Period: 30", "Stat: Sum": "Stat: p50", "FILL(m, 0)": "m * 2",
 		"ReturnData: false": "ReturnData: true", "LessThanThreshold": "LessThanLowerThreshold",
-		"TreatMissingData: breaching": "TreatMissingData: Breaching", "EvaluationPeriods: 3": "DatapointsToAlarm: 3",
+		"TreatMissingData: notBreaching": "TreatMissingData: NotBreaching", "EvaluationPeriods: 3": "DatapointsToAlarm: 3",
 	} {
 		if _, err := read(strings.Replace(template, old, wrong, 1)); err == nil {
 			t.Errorf("%s is accepted", wrong)
