@@ -2,7 +2,6 @@ package main
 
 import (
 	"maps"
-	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -14,12 +13,15 @@ import (
 	"entra-connector/internal/signals/cloudwatchtest"
 	"entra-connector/internal/stack"
 	. "entra-connector/internal/stack/stacktest"
+	"entra-connector/internal/templatetest"
 	"entra-connector/pkg/entra/entratest"
 )
 
-// watch is the connector in its account: the schedule starts sweeps, CloudWatch
-// takes their metrics and evaluates the template's alarms. Its time is simulated:
-// what is stored gets older instead.
+const tick = 5 * time.Minute // between two sweeps of the schedule
+
+// watch is the connector in an account: the schedule starts sweeps, and CloudWatch takes their
+// metrics and evaluates the template's alarms. Its time is simulated: instead of the clock going
+// forward, everything that is stored gets older.
 type watch struct {
 	*Connector
 	t       *testing.T
@@ -27,76 +29,59 @@ type watch struct {
 	metrics cloudwatchtest.Metrics
 	alarms  []cloudwatchtest.Alarm
 	states  map[string]cloudwatchtest.State
-	rang    map[string]bool // since the last call of alarmed
+	rang    map[string]bool // since the last call of want
 	failed  int             // sweeps in the queue FailedSweeps
-	aged    *atomic.Int64   // how often what is stored got older
+	aged    atomic.Int64    // how often everything got older
 }
 
-const (
-	tick   = 5 * time.Minute // the schedule's
-	warmUp = 6               // sweeps before something happens
-)
-
-// newWatch provisions two connections and lets them be well for half an hour.
-func newWatch(t *testing.T, app string, options stack.Options) *watch {
+// newWatch makes two connections that have been fine for half an hour.
+func newWatch(t *testing.T, options stack.Options) *watch {
 	t.Helper()
-	t.Parallel()
-	template, err := os.ReadFile("../../template.yaml")
-	if err != nil {
-		t.Fatal(err)
+	alarms, err := cloudwatchtest.Alarms(templatetest.Read(t, nil))
+	if err != nil || len(alarms) == 0 {
+		t.Fatalf("%d alarms, %v", len(alarms), err)
 	}
-	// Each time that what is stored gets older makes a version, of which Secrets
-	// Manager keeps all that are of its last day. For it, an hour has passed.
-	aged := new(atomic.Int64)
-	options.Secrets.Now = func() time.Time { return time.Now().Add(time.Duration(aged.Load()) * time.Hour) }
-	w := &watch{Connector: Start(t, options), t: t, aged: aged, now: time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC),
-		states: make(map[string]cloudwatchtest.State), rang: make(map[string]bool)}
-	if w.alarms, err = cloudwatchtest.Alarms(template); err != nil {
-		t.Fatal(err)
-	}
-	w.Call("PUT", "/apps/default", app).Want(t, 201)
-	w.Call("POST", "/connections", Object("connection", "a", "tenant_id", TenantA)).Want(t, 201)
-	w.Call("POST", "/connections", Object("connection", "b", "tenant_id", TenantB)).Want(t, 201)
-	for range warmUp {
-		w.sweep()
-	}
-	clear(w.rang) // there was no sweep before the first
-	w.sweep()
-	w.want()
+	w := &watch{t: t, now: time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC), alarms: alarms,
+		metrics: make(cloudwatchtest.Metrics), states: make(map[string]cloudwatchtest.State), rang: make(map[string]bool)}
+	// Each time that something gets older makes a secret version, and Secrets Manager keeps all
+	// versions of the last day. So for it an hour passes each time.
+	options.Secrets.Now = func() time.Time { return time.Now().Add(time.Duration(w.aged.Load()) * time.Hour) }
+	w.Connector = Start(t, options)
+	provision(t, w.Connector)
+	w.settle()
 	return w
 }
 
-// sweep is one tick of the schedule, and the time until the next.
-func (w *watch) sweep() {
+// sweep runs the refresh function as the schedule does, and then lets time pass.
+func (w *watch) sweep(then time.Duration) {
 	w.t.Helper()
 	log := said(w.Connector, func() {
 		if w.Invoke(w.Refresh, `{}`).FunctionError != "" {
 			w.failed++
 		}
 	})
-	w.read(log)
-	w.pass(tick)
-}
-
-func (w *watch) read(log string) {
-	w.t.Helper()
 	if err := w.metrics.Read(log, w.now); err != nil {
 		w.t.Fatal(err)
 	}
+	w.pass(then)
 }
 
-// pass lets time go by, a minute at a time, in which CloudWatch evaluates.
-func (w *watch) pass(d time.Duration) {
+func (w *watch) sweepFor(d time.Duration) {
 	w.t.Helper()
+	for range d / tick {
+		w.sweep(tick)
+	}
+}
+
+// pass lets time pass. CloudWatch evaluates the alarms every minute.
+func (w *watch) pass(d time.Duration) {
+	const queue = "AWS/SQS ApproximateNumberOfMessagesVisible QueueName=FailedSweeps.QueueName"
 	for end := w.now.Add(d); w.now.Before(end); {
-		w.metrics.Put("AWS/SQS", "ApproximateNumberOfMessagesVisible", map[string]string{"QueueName": "FailedSweeps"}, w.now, float64(w.failed))
+		w.metrics[queue] = append(w.metrics[queue], cloudwatchtest.Point{At: w.now, Value: float64(w.failed)})
 		w.now = w.now.Add(time.Minute)
 		for _, a := range w.alarms {
-			state, err := a.Evaluate(&w.metrics, w.now, w.states[a.Name])
-			if err != nil {
-				w.t.Fatal(err)
-			}
-			if w.states[a.Name] = state; state == cloudwatchtest.InAlarm {
+			w.states[a.Name] = a.Evaluate(w.metrics, w.now, w.states[a.Name])
+			if w.states[a.Name] == cloudwatchtest.InAlarm {
 				w.rang[a.Name] = true
 			}
 		}
@@ -106,7 +91,7 @@ func (w *watch) pass(d time.Duration) {
 
 var storedTime = regexp.MustCompile(`"20\d\d-[^"]+Z"`)
 
-// older makes all that is stored, but for the tokens themselves, that much older.
+// older makes everything that is stored older, except for the tokens themselves.
 func (w *watch) older(d time.Duration) {
 	age := func(s string) string {
 		return storedTime.ReplaceAllStringFunc(s, func(quoted string) string {
@@ -125,70 +110,34 @@ func (w *watch) older(d time.Duration) {
 	}
 }
 
-// want compares the alarms that went off since the last call, or still are.
+// want compares the alarms that have gone off, or still been on, since the last call.
 func (w *watch) want(names ...string) {
 	w.t.Helper()
-	got := slices.Sorted(maps.Keys(w.rang))
-	if !slices.Equal(got, names) {
+	if got := slices.Sorted(maps.Keys(w.rang)); !slices.Equal(got, names) {
 		w.t.Fatalf("%s: alarms %q, want %q", w.now.Format(time.TimeOnly), got, names)
 	}
 	clear(w.rang)
 }
 
-// over waits until all alarms are over.
-func (w *watch) over() {
+// settle waits half an hour, after which no alarm may be on.
+func (w *watch) settle() {
 	w.t.Helper()
-	for range 6 {
-		w.sweep()
-	}
+	w.sweepFor(30 * time.Minute)
 	clear(w.rang)
-	w.sweep()
+	w.sweep(tick)
 	w.want()
 }
 
-func TestNoAlarmOnAHealthyDay(t *testing.T) {
-	w := newWatch(t, AppBody(), stack.Options{})
-	tokens := len(w.Entra.Tokens())
-	for range 24 * time.Hour / tick {
-		w.sweep()
-	}
-	w.want()
-	// Two connections, each refreshed about every half an hour.
-	if n := len(w.Entra.Tokens()) - tokens; n < 2*40 || n > 2*60 {
-		t.Errorf("%d tokens in a day", n)
-	}
-	if events := w.Events.Events(); len(events) > 0 {
-		t.Errorf("events %v", events)
-	}
-	if len(w.alarms) == 0 {
-		t.Error("the template has no alarms")
-	}
-}
-
-// A stack that has nothing to do is well, too.
-func TestNoAlarmWithoutConnections(t *testing.T) {
-	w := newWatch(t, AppBody(), stack.Options{})
-	for _, name := range []string{"a", "b"} {
-		w.Call("DELETE", "/connections/default/"+name, "").Want(t, 204)
-	}
-	for range time.Hour / tick {
-		w.sweep()
-	}
-	w.want()
-	if got := w.states["TokenAboutToExpire"]; got != cloudwatchtest.InsufficientData {
-		t.Errorf("of no token there is %s to say", got)
-	}
-}
-
-func TestAlarmOnAKilledSweep(t *testing.T) {
-	w := newWatch(t, AppBody(), stack.Options{})
+// killedSweep is a sweep whose process ends in the middle of it.
+func (w *watch) killedSweep() {
+	w.t.Helper()
 	w.Secrets.Fail(secretstoretest.Fault{Op: "ListSecrets", Times: 1, Delay: time.Minute})
 	listed := w.Secrets.Count("ListSecrets")
-	twin := w.Twin()
-	ended := make(chan error)
 	log := said(w.Connector, func() {
+		twin := w.Twin()
+		ended := make(chan error)
 		go func() {
-			_, err := twin.Sweep(t.Context(), []byte(`{}`))
+			_, err := twin.Sweep(w.t.Context(), []byte(`{}`))
 			ended <- err
 		}()
 		for range 10_000 {
@@ -199,131 +148,126 @@ func TestAlarmOnAKilledSweep(t *testing.T) {
 		}
 		twin.Close()
 		if err := <-ended; err == nil {
-			t.Error("the sweep ended by itself")
+			w.t.Error("the sweep ended by itself")
 		}
 	})
 	if strings.Contains(log, `"_aws"`) {
-		t.Errorf("a killed sweep leaves metrics: %s", log)
+		w.t.Errorf("a killed sweep leaves metrics: %s", log)
 	}
-	w.failed++ // as Lambda does, which tells the queue
-	w.pass(tick)
-	// The next one takes nearly all the time that it has.
-	w.pass(tick - time.Minute)
-	w.read(said(w.Connector, func() { w.Invoke(w.Refresh, `{}`) }))
-	w.pass(time.Minute)
-	w.want("SweepFailed")
-	w.failed = 0 // a person has read it
-	w.over()
+	w.failed++ // Lambda tells the queue
 }
 
-func TestAlarmsOnSweepsThatCannotWork(t *testing.T) {
-	w := newWatch(t, AppBody(), stack.Options{})
-	w.Secrets.Fail(secretstoretest.Fault{Op: "ListSecrets", Error: "AccessDeniedException"})
-	w.sweep()
-	w.want("SweepFailed")
-	w.sweep()
-	w.sweep()
-	w.want("NoSweepSucceeded", "SweepFailed")
-	w.Secrets.ClearFaults()
-	w.failed = 0
-	w.over()
-}
-
-func TestAlarmOnAStoppedSchedule(t *testing.T) {
-	w := newWatch(t, AppBody(), stack.Options{})
-	w.pass(9 * time.Minute) // two ticks that did not come
-	w.want()
-	w.pass(2 * time.Minute) // and a third
-	w.want("NoSweepSucceeded")
-	w.pass(time.Hour)
-	clear(w.rang)
-	w.pass(time.Minute)
-	w.want("NoSweepSucceeded") // still
-	w.over()
-}
-
-func TestAlarmOnARefusal(t *testing.T) {
-	w := newWatch(t, AppBody(), stack.Options{})
-	w.Entra.Fail(entratest.Fault{Tenant: TenantA, Response: entratest.Refused(7000112)})
-	for range 6 {
-		w.sweep()
-	}
-	w.want("ConnectionRefused")
-	// It tells of what is new; the person's work may take a while.
-	for range 12 * time.Hour / tick {
-		w.sweep()
-	}
-	if w.states["ConnectionRefused"] != cloudwatchtest.OK {
-		t.Error("hours later the refusal still counts as new")
-	}
-	w.over()
-	w.Entra.ClearFaults()
-	for range 7 * time.Hour / tick { // as long as the wait may take
-		w.sweep()
-	}
-	w.want()
-	var kinds []string
-	for _, event := range w.Events.Events() {
-		kinds = append(kinds, event.DetailType)
-	}
-	if want := []string{"entra.connection.refused", "entra.connection.recovered"}; !slices.Equal(kinds, want) {
-		t.Errorf("events %q, want %q", kinds, want)
-	}
-}
-
-func TestAlarmOnAnExpiringCredential(t *testing.T) {
-	w := newWatch(t, AppBody("client_secret_expires_at", time.Now().Add(30*24*time.Hour+2*time.Hour).UTC().Format(time.RFC3339)), stack.Options{})
-	for range 2 * time.Hour / tick {
-		w.sweep()
-	}
-	w.want("CredentialExpires")
-	w.Call("PUT", "/apps/default", AppBody("client_secret", NewSecret, "client_secret_expires_at", time.Now().AddDate(1, 0, 0).UTC().Format(time.RFC3339))).Want(t, 200)
-	w.over()
-}
-
-// A connection that fails for a reason that passes is nobody's work, until its
-// token is about to expire.
-func TestAlarmOnATokenAboutToExpire(t *testing.T) {
-	w := newWatch(t, AppBody(), stack.Options{})
-	w.Entra.Fail(entratest.Fault{Tenant: TenantB, Response: entratest.Throttled("60")})
-	left := func() time.Duration {
-		t.Helper()
-		at, err := time.Parse(time.RFC3339, Text(w.Call("GET", "/connections/default/b", "").Want(t, 200).JSON(t), "expires_at"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return time.Until(at)
-	}
-	for left() > 15*time.Minute {
-		w.sweep()
-	}
-	w.want() // the last one has seen it with more
-	w.sweep()
-	w.want("TokenAboutToExpire")
-	w.Entra.ClearFaults()
-	w.over()
-}
-
-// Once is no trouble.
-func TestAlarmOnDeferredWork(t *testing.T) {
-	// The sweep's time ends while Entra still thinks.
-	w := newWatch(t, AppBody(), stack.Options{SweepTimeout: 3 * time.Second})
-	deferred := func() float64 {
-		values := w.metrics.Values("EntraConnector", "Deferred", map[string]string{"FunctionName": "RefreshFunction"})
-		return values[len(values)-1]
-	}
-	for _, alarm := range [][]string{nil, {"WorkDeferred"}} {
-		w.Entra.Fail(entratest.Fault{Tenant: TenantA, Endpoint: "token", Delay: time.Minute})
-		for range 8 {
-			if w.sweep(); deferred() > 0 {
-				break
+// Each kind of trouble sets off its own alarm, and no other. When it is over, so is the alarm.
+func TestAlarms(t *testing.T) {
+	for _, trouble := range []struct {
+		name    string
+		timeout time.Duration // of a sweep, if it is not the template's
+		happens func(*watch)
+	}{
+		{"none, for a day", 0, func(w *watch) {
+			tokens := len(w.Entra.Tokens())
+			w.sweepFor(24 * time.Hour)
+			w.want()
+			// Each of the two connections is refreshed about every half hour.
+			if n := len(w.Entra.Tokens()) - tokens; n < 2*40 || n > 2*60 || len(w.Events.Events()) > 0 {
+				w.t.Errorf("%d tokens and %d events in a day", n, len(w.Events.Events()))
 			}
-		}
-		if alarm != nil {
-			w.sweep()
-		}
-		w.want(alarm...)
-		w.Entra.ClearFaults()
-		w.over()
+		}},
+		{"none, without connections", 0, func(w *watch) {
+			w.Call("DELETE", "/connections/default/a", "").Want(w.t, 204)
+			w.Call("DELETE", "/connections/default/b", "").Want(w.t, 204)
+			w.sweepFor(time.Hour)
+			w.want()
+			if got := w.states["TokenAboutToExpire"]; got != cloudwatchtest.InsufficientData {
+				w.t.Errorf("without a token TokenAboutToExpire is %s", got)
+			}
+		}},
+		{"a killed sweep", 0, func(w *watch) {
+			w.killedSweep()
+			w.pass(tick)
+			// The next sweep takes nearly all of its time.
+			w.pass(tick - time.Minute)
+			w.sweep(time.Minute)
+			w.want("SweepFailed")
+		}},
+		{"sweeps that cannot work", 0, func(w *watch) {
+			w.Secrets.Fail(secretstoretest.Fault{Op: "ListSecrets", Error: "AccessDeniedException"})
+			w.sweep(tick)
+			w.want("SweepFailed")
+			w.sweepFor(2 * tick)
+			w.want("NoSweepSucceeded", "SweepFailed")
+		}},
+		{"a stopped schedule", 0, func(w *watch) {
+			w.pass(9 * time.Minute) // two ticks are missing
+			w.want()
+			w.pass(2 * time.Minute) // and a third
+			w.want("NoSweepSucceeded")
+			w.pass(time.Hour)
+			clear(w.rang)
+			w.pass(time.Minute)
+			w.want("NoSweepSucceeded") // still
+		}},
+		{"a refusal", 0, func(w *watch) {
+			w.Entra.Fail(entratest.Fault{Tenant: TenantA, Response: entratest.Refused(7000112)})
+			w.sweepFor(30 * time.Minute)
+			w.want("ConnectionRefused")
+			// The alarm is about new refusals. A person may take a while to act.
+			w.sweepFor(12 * time.Hour)
+			w.settle()
+			w.Entra.ClearFaults()
+			w.sweepFor(7 * time.Hour) // the longest wait between two attempts is shorter
+			w.want()
+			if events := w.Events.Events(); len(events) != 2 { // refused, recovered
+				w.t.Errorf("events %+v", events)
+			}
+		}},
+		{"an expiring credential", 0, func(w *watch) {
+			expires := func(at time.Time) string {
+				return AppBody("client_secret", NewSecret, "client_secret_expires_at", at.UTC().Format(time.RFC3339))
+			}
+			w.Call("PUT", "/apps/default", expires(time.Now().AddDate(0, 0, 30).Add(time.Hour))).Want(w.t, 200)
+			w.sweepFor(30 * time.Minute)
+			w.want()
+			w.sweepFor(time.Hour)
+			w.want("CredentialExpires")
+			w.Call("PUT", "/apps/default", expires(time.Now().AddDate(1, 0, 0))).Want(w.t, 200)
+		}},
+		// A failure that passes needs nobody, until a token is about to expire.
+		{"a token about to expire", 0, func(w *watch) {
+			w.Entra.Fail(entratest.Fault{Tenant: TenantB, Response: entratest.Throttled("60")})
+			for range time.Hour / tick {
+				at, err := time.Parse(time.RFC3339, Text(w.Call("GET", "/connections/default/b", "").Want(w.t, 200).JSON(w.t), "expires_at"))
+				if err != nil || time.Until(at) <= 15*time.Minute {
+					break
+				}
+				w.sweep(tick)
+			}
+			w.want() // the last sweep has seen it with more
+			w.sweep(tick)
+			w.want("TokenAboutToExpire")
+		}},
+		// Once is no trouble.
+		{"deferred work", 3 * time.Second, func(w *watch) {
+			w.Entra.Fail(entratest.Fault{Tenant: TenantA, Endpoint: "token", Delay: time.Minute}) // longer than a sweep may take
+			for range 8 {
+				w.sweep(tick)
+				if all := w.metrics["EntraConnector Deferred FunctionName=RefreshFunction"]; all[len(all)-1].Value > 0 {
+					break
+				}
+			}
+			w.want()
+			w.sweep(tick)
+			w.want("WorkDeferred")
+		}},
+	} {
+		t.Run(trouble.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWatch(t, stack.Options{SweepTimeout: trouble.timeout})
+			trouble.happens(w)
+			w.Secrets.ClearFaults()
+			w.Entra.ClearFaults()
+			w.failed = 0 // a person has read the messages
+			w.settle()
+		})
 	}
 }

@@ -2,8 +2,9 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
+	"maps"
 	"reflect"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -23,118 +24,72 @@ func said(c *Connector, do func()) string {
 	return c.Output()[before:]
 }
 
-// lines are those of a log whose message it is.
-func lines(log, message string) (found []map[string]any) {
-	for line := range strings.Lines(log) {
-		var fields map[string]any
-		if json.Unmarshal([]byte(line), &fields) == nil && fields["message"] == message {
-			found = append(found, fields)
-		}
-	}
-	return found
-}
-
-// metricsOf are the metrics that a sweep leaves: the function's, and under their
-// dimension those of classes and apps. How long it took is left out.
+// metricsOf returns the metrics that a sweep leaves, by name and any dimensions besides the
+// function. How long the sweep took is left out.
 func metricsOf(t *testing.T, c *Connector, event string) map[string]float64 {
 	t.Helper()
-	var metrics cloudwatchtest.Metrics
+	metrics := cloudwatchtest.Metrics{}
 	if err := metrics.Read(said(c, func() { sweep(t, c, event) }), time.Time{}); err != nil {
 		t.Fatal(err)
 	}
 	short := make(map[string]float64)
-	for name, values := range metrics.All() {
-		name = strings.Replace(strings.TrimPrefix(name, "EntraConnector "), " FunctionName=RefreshFunction", "", 1)
-		if len(values) != 1 {
-			t.Errorf("%s has %d values", name, len(values))
+	for key, points := range metrics {
+		if len(points) != 1 {
+			t.Errorf("%s has %d values", key, len(points))
 		}
-		short[name] = values[0]
-	}
-	if _, timed := short["SweepDuration"]; timed != (len(short) > 0) {
-		t.Errorf("metrics %v", short)
+		short[strings.Replace(strings.TrimPrefix(key, "EntraConnector "), " FunctionName=RefreshFunction", "", 1)] = points[0].Value
 	}
 	delete(short, "SweepDuration")
 	return short
 }
 
-// life takes out the metric that depends on the clock, and reports whether it is
-// what is left of a token, but for what the test itself took.
-func life(metrics map[string]float64, left time.Duration) bool {
-	got, ok := metrics["ShortestLife"]
-	delete(metrics, "ShortestLife")
-	return ok && got <= left.Seconds() && got > left.Seconds()-60
-}
-
 func TestMetricsAfterSweeps(t *testing.T) {
 	t.Parallel()
-	// Alarms depend on them, whatever is logged.
+	// Alarms depend on the metrics, whatever the log level.
 	c := Start(t, stack.Options{Env: []string{"LOG_LEVEL=ERROR"}})
-	counts := func(changes map[string]float64) map[string]float64 {
-		all := map[string]float64{"SweepsSucceeded": 1, "Checked": 0, "Due": 0, "Refreshed": 0, "Failed": 0, "Waiting": 0, "Deferred": 0,
-			"Refused": 0, "NewRefusals": 0, "Recovered": 0, "ExpiringCredentials": 0}
-		for name, n := range changes {
-			all[name] = n
+	// check sweeps and compares the metrics. Those that are not named are 0, apart from
+	// ShortestLife: it is at most a minute less than left, if left is not zero.
+	check := func(step, event string, left time.Duration, changes map[string]float64) {
+		t.Helper()
+		want := map[string]float64{"SweepsSucceeded": 1, "Checked": 3, "Due": 0, "Refreshed": 0, "Failed": 0, "Waiting": 0, "Deferred": 0,
+			"Refused": 0, "NewRefusals": 0, "Recovered": 0, "ExpiringCredentials": 1}
+		maps.Copy(want, changes)
+		got := metricsOf(t, c, event)
+		if life := got["ShortestLife"]; left != 0 && (life > left.Seconds() || life <= left.Seconds()-60) {
+			t.Errorf("%s: the shortest life is %v, want %v", step, life, left.Seconds())
 		}
-		return all
+		if delete(got, "ShortestLife"); !reflect.DeepEqual(got, want) {
+			t.Errorf("%s:\n got %v\nwant %v", step, got, want)
+		}
 	}
-	if got, want := metricsOf(t, c, `{}`), counts(nil); !reflect.DeepEqual(got, want) {
-		t.Errorf("of nothing:\n got %v\nwant %v", got, want)
-	}
+	check("there is nothing", `{}`, 0, map[string]float64{"Checked": 0, "ExpiringCredentials": 0})
 	provision(t, c)
 	soon := time.Now().AddDate(0, 0, 20).UTC().Format(time.RFC3339)
 	c.Call("POST", "/connections", Body("app", "other", "client_id", OtherID, "connection", "c", "client_secret_expires_at", soon)).Want(t, 201)
 	age(t, c, "default/a", 40*time.Minute)
-	got := metricsOf(t, c, `{}`)
-	if !life(got, 40*time.Minute) {
-		t.Error("the shortest life is not that of default/a")
-	}
-	if want := counts(map[string]float64{"Checked": 3, "ExpiringCredentials": 1}); !reflect.DeepEqual(got, want) {
-		t.Errorf("nothing is due:\n got %v\nwant %v", got, want)
-	}
+	check("nothing is due", `{}`, 40*time.Minute, nil)
 
 	// One is refused, one fails for a reason that passes, one cannot be stored.
 	c.Entra.Fail(entratest.Fault{Tenant: TenantA, ClientID: ClientID, Response: entratest.Refused(7000222)})
 	c.Entra.Fail(entratest.Fault{Tenant: TenantB, ClientID: ClientID, Response: entratest.Throttled("600")})
 	c.Secrets.Fail(secretstoretest.Fault{Op: "UpdateSecret", Secret: "entra/connections/other/c", Error: "ThrottlingException"})
+	age(t, c, "default/a", 5*time.Minute) // which does not count, since it needs a person
 	age(t, c, "default/b", 20*time.Minute)
 	age(t, c, "other/c", 10*time.Minute)
-	got = metricsOf(t, c, `{"force":true}`)
-	if !life(got, 10*time.Minute) {
-		t.Error("the shortest life is not that of other/c, which needs nobody")
-	}
-	if want := counts(map[string]float64{"Checked": 3, "Due": 3, "Failed": 3, "Refused": 1, "NewRefusals": 1, "ExpiringCredentials": 1,
+	check("all fail", `{"force":true}`, 10*time.Minute, map[string]float64{"Due": 3, "Failed": 3, "Refused": 1, "NewRefusals": 1,
 		"Failed Class=refused": 1, "Failed Class=throttled": 1, "Failed Class=store": 1,
-		"Failed App=default": 2, "Refused App=default": 1, "Failed App=other": 1, "Refused App=other": 0,
-	}); !reflect.DeepEqual(got, want) {
-		t.Errorf("all fail:\n got %v\nwant %v", got, want)
-	}
-
-	// Refused again is no new refusal; what waits is still refused.
+		"Failed App=default": 2, "Refused App=default": 1, "Failed App=other": 1, "Refused App=other": 0})
 	c.Secrets.ClearFaults()
-	got = metricsOf(t, c, `{"force":true}`)
-	life(got, 0)
-	if want := counts(map[string]float64{"Checked": 3, "Due": 3, "Refreshed": 1, "Failed": 2, "Refused": 1, "ExpiringCredentials": 1,
-		"Failed Class=refused": 1, "Failed Class=throttled": 1, "Failed App=default": 2, "Refused App=default": 1,
-	}); !reflect.DeepEqual(got, want) {
-		t.Errorf("again:\n got %v\nwant %v", got, want)
-	}
-	got = metricsOf(t, c, `{}`)
-	life(got, 0)
-	if want := counts(map[string]float64{"Checked": 3, "Waiting": 2, "Refused": 1, "ExpiringCredentials": 1,
-		"Failed App=default": 0, "Refused App=default": 1}); !reflect.DeepEqual(got, want) {
-		t.Errorf("they wait:\n got %v\nwant %v", got, want)
-	}
+	check("refused again, which is not new", `{"force":true}`, 0, map[string]float64{"Due": 3, "Refreshed": 1, "Failed": 2, "Refused": 1,
+		"Failed Class=refused": 1, "Failed Class=throttled": 1, "Failed App=default": 2, "Refused App=default": 1})
+	check("while they wait", `{}`, 0, map[string]float64{"Waiting": 2, "Refused": 1, "Failed App=default": 0, "Refused App=default": 1})
 	c.Entra.ClearFaults()
-	got = metricsOf(t, c, `{"force":true}`)
-	life(got, 0)
-	if want := counts(map[string]float64{"Checked": 3, "Due": 3, "Refreshed": 3, "Recovered": 1, "ExpiringCredentials": 1}); !reflect.DeepEqual(got, want) {
-		t.Errorf("mended:\n got %v\nwant %v", got, want)
-	}
+	check("the trouble is over", `{"force":true}`, 0, map[string]float64{"Due": 3, "Refreshed": 3, "Recovered": 1})
 }
 
-// A sweep that is about some connections, or could not do its work, says nothing
-// of the whole; one whose listing broke off is no success.
-func TestMetricsOfNoFullSweep(t *testing.T) {
+// A sweep over some connections, or one that could not do its work, leaves no metrics, since they
+// would not be about everything. If a sweep could not list everything, it was not a success.
+func TestMetricsOfIncompleteSweeps(t *testing.T) {
 	t.Parallel()
 	c := Start(t, stack.Options{})
 	provision(t, c)
@@ -151,7 +106,7 @@ func TestMetricsOfNoFullSweep(t *testing.T) {
 	value, _ := c.Secrets.Value("entra/connections/default/a")
 	description, _ := c.Secrets.Description("entra/connections/default/a")
 	for i := range 150 {
-		c.Secrets.Put("entra/connections/default/n"+string(rune('a'+i/26))+string(rune('a'+i%26)), value, description)
+		c.Secrets.Put(fmt.Sprintf("entra/connections/default/n%03d", i), value, description)
 	}
 	// The first page comes, the second does not.
 	c.Secrets.Fail(secretstoretest.Fault{Op: "ListSecrets", Times: 1, Delay: time.Millisecond})
@@ -165,153 +120,83 @@ func TestMetricsOfNoFullSweep(t *testing.T) {
 	}
 }
 
-// detail is what an event says, but for when it happened and how Entra names it.
-func detail(t *testing.T, event eventbridgetest.Event) map[string]any {
-	t.Helper()
-	var d map[string]any
-	if err := json.Unmarshal([]byte(event.Detail), &d); err != nil {
-		t.Fatal(err)
-	}
-	for _, member := range []string{"at", "trace_id", "correlation_id"} {
-		if Text(d, member) == "" && (member == "at" || d["status"] == "refused") {
-			t.Errorf("%s is missing in %s", member, event.Detail)
-		}
-		delete(d, member)
-	}
-	return d
-}
-
-// A connection that comes to need a person is told of once, and once when that
-// is over, whoever finds out: the sweep or a person who refreshes by hand.
+// There is one event when a connection comes to need a person and one when it recovers, whether a
+// sweep finds out or somebody who refreshes by hand.
 func TestEventsOnChanges(t *testing.T) {
 	t.Parallel()
 	c := Start(t, stack.Options{})
 	provision(t, c)
-	if events := c.Events.Events(); len(events) > 0 {
-		t.Fatalf("events of connections that are well: %v", events)
+	byHand := func(status int) { c.Call("POST", "/connections/default/a/refresh", "").Want(t, status) }
+	sweeps := func(int) { sweep(t, c, `{"force":true}`) }
+	for _, step := range []struct {
+		name    string
+		refused bool
+		refresh func(status int)
+		want    string // the detail-type of the new event, if there is one
+	}{
+		{name: "still well", refresh: sweeps},
+		{name: "refused in a sweep", refused: true, refresh: sweeps, want: "entra.connection.refused"},
+		{name: "refused again", refused: true, refresh: sweeps},
+		{name: "refused again by hand", refused: true, refresh: byHand},
+		{name: "well in a sweep", refresh: sweeps, want: "entra.connection.recovered"},
+		{name: "well again", refresh: sweeps},
+		{name: "refused by hand", refused: true, refresh: byHand, want: "entra.connection.refused"},
+		{name: "well by hand", refresh: byHand, want: "entra.connection.recovered"},
+	} {
+		before, status := len(c.Events.Events()), 200
+		c.Entra.ClearFaults()
+		c.Entra.Fail(entratest.Fault{Tenant: TenantB, Response: entratest.Throttled("1")}) // nobody has to act
+		if step.refused {
+			status = 422
+			c.Entra.Fail(entratest.Fault{Tenant: TenantA, Response: entratest.Refused(7000222)})
+		}
+		step.refresh(status)
+		events := c.Events.Events()[before:]
+		if step.want == "" && len(events) == 0 {
+			continue
+		}
+		if len(events) != 1 {
+			t.Fatalf("%s: events %+v", step.name, events)
+		}
+		shown := c.Call("GET", "/connections/default/a", "").Want(t, 200).JSON(t)
+		secret := shown["secret"]
+		want := map[string]any{"app": "default", "connection": "a", "tenant_id": TenantA, "status": shown["status"], "secret_name": Text(secret, "name")}
+		if step.refused {
+			maps.Copy(want, shown["error"].(map[string]any))
+		} else {
+			want["at"] = shown["refreshed_at"]
+		}
+		var detail map[string]any
+		if err := json.Unmarshal([]byte(events[0].Detail), &detail); err != nil || !reflect.DeepEqual(detail, want) {
+			t.Errorf("%s: the event says\n     %v\nwant %v", step.name, detail, want)
+		}
+		event := eventbridgetest.Event{Bus: "default", Source: "entra-connector", DetailType: step.want, Resources: []string{Text(secret, "arn")}}
+		if events[0].Detail = ""; !reflect.DeepEqual(events[0], event) {
+			t.Errorf("%s: got %+v, want %+v", step.name, events[0], event)
+		}
 	}
-	shown := c.Call("GET", "/connections/default/a", "").Want(t, 200).JSON(t)
-	secret := shown["secret"].(map[string]any)
-	var want []map[string]any
-	check := func(step string) {
-		t.Helper()
-		events := c.Events.Events()
-		if len(events) != len(want) {
-			t.Fatalf("%s: %d events, want %d: %v", step, len(events), len(want), events)
-		}
-		if len(events) == 0 {
-			return
-		}
-		last := events[len(events)-1]
-		kind := "entra.connection.refused"
-		if want[len(want)-1]["status"] == "ok" {
-			kind = "entra.connection.recovered"
-		}
-		if got := detail(t, last); !reflect.DeepEqual(got, want[len(want)-1]) || last.DetailType != kind || last.Source != "entra-connector" ||
-			last.Bus != "default" || !slices.Equal(last.Resources, []string{Text(secret, "arn")}) {
-			t.Errorf("%s: event %+v\nwant %s %v", step, last, kind, want[len(want)-1])
-		}
-	}
-	recovered := map[string]any{"app": "default", "connection": "a", "tenant_id": TenantA, "status": "ok", "secret_name": Text(secret, "name")}
-
-	c.Entra.Fail(entratest.Fault{Tenant: TenantB, Response: entratest.Throttled("1")})
-	c.Entra.Fail(entratest.Fault{Tenant: TenantA, Response: entratest.Refused(7000222)})
-	sweep(t, c, `{"force":true}`)
-	failure := c.Call("GET", "/connections/default/a", "").Want(t, 200).JSON(t)["error"]
-	refused := map[string]any{"app": "default", "connection": "a", "tenant_id": TenantA, "status": "refused", "secret_name": Text(secret, "name"),
-		"code": "AADSTS7000222", "title": Text(failure, "title"), "action": Text(failure, "action")}
-	want = append(want, refused)
-	check("refused")
-	sweep(t, c, `{"force":true}`)
-	sweep(t, c, `{}`)
-	check("refused again")
-	c.Call("POST", "/connections/default/a/refresh", "").Want(t, 422)
-	check("refused by hand")
-	c.Entra.ClearFaults()
-	sweep(t, c, `{"force":true}`)
-	want = append(want, recovered)
-	check("mended")
-	sweep(t, c, `{"force":true}`)
-	check("well again")
-
-	c.Entra.Fail(entratest.Fault{Tenant: TenantA, Response: entratest.Refused(7000222)})
-	c.Call("POST", "/connections/default/a/refresh", "").Want(t, 422)
-	want = append(want, refused)
-	check("first refused by hand")
-	c.Entra.ClearFaults()
-	c.Call("POST", "/connections/default/a/refresh", "").Want(t, 200)
-	want = append(want, recovered)
-	check("mended by hand")
 }
 
-// An EventBridge that is out of order changes nothing but the log.
+// An EventBridge that fails changes nothing but the log. Without EVENT_BUS it is not asked.
 func TestEventBridgeIsDown(t *testing.T) {
 	t.Parallel()
-	for name, fault := range map[string]eventbridgetest.Fault{
-		"fails":   {Error: "InternalException"},
-		"refuses": {Error: "AccessDeniedException"},
-		"cuts":    {Drop: true},
-		"partial": {Error: "ThrottlingException", Entries: 10},
-	} {
-		var answers []string
-		var events []string
-		for _, fault := range []eventbridgetest.Fault{{Times: 1}, fault} {
-			c := Start(t, stack.Options{})
-			provision(t, c)
-			c.Events.Fail(fault)
-			c.Entra.Fail(entratest.Fault{Response: entratest.Refused(7000112)})
-			log := said(c, func() { answers = append(answers, sorted(t, sweep(t, c, `{"force":true}`))) })
-			var errors []string
-			for _, line := range lines(log, "events not published") {
-				errors = append(errors, Text(line, "level")+" "+Text(line, "code"))
+	for bus, requests := range map[string]int{"default": 2, "": 0} {
+		c := Start(t, stack.Options{Env: []string{"EVENT_BUS=" + bus}})
+		provision(t, c)
+		c.Events.Fail(eventbridgetest.Fault{Error: "AccessDeniedException"})
+		c.Entra.Fail(entratest.Fault{Tenant: TenantA, Response: entratest.Refused(7000112)})
+		log := said(c, func() {
+			const want = `{"checked":2,"due":2,"refreshed":1,"failed":1,"waiting":0,"deferred":0,` +
+				`"failures":[{"connection":"default/a","code":"AADSTS7000112","status":"refused"}]}`
+			if got := sweep(t, c, `{"force":true}`); got != want {
+				t.Errorf("the sweep answers\n     %s\nwant %s", got, want)
 			}
-			events = append(events, strings.Join(errors, ", "))
-			for _, word := range []string{"A fault", "arn:", "127.0.0.1"} {
-				if strings.Contains(log, word) {
-					t.Errorf("%s: %q is logged", name, word)
-				}
-			}
-			reply := c.Call("POST", "/connections/default/a/refresh", "").Want(t, 422).JSON(t)
-			if Text(reply, "code") != "AADSTS7000112" {
-				t.Errorf("%s: the API answers %v", name, reply)
-			}
+			c.Entra.ClearFaults()
+			c.Call("POST", "/connections/default/a/refresh", "").Want(t, 200)
+		})
+		const line = `"level":"ERROR","message":"events not published","events":1,"code":"AccessDeniedException"`
+		if n := len(c.Events.Requests()); n != requests || strings.Count(log, line) != requests || strings.Count(log, "not published") != requests {
+			t.Errorf("%d requests with EVENT_BUS=%s, logged %s", n, bus, log)
 		}
-		code := map[string]string{"cuts": "unreachable"}[name]
-		if code == "" {
-			code = fault.Error
-		}
-		if want := []string{"", "ERROR " + code}; !slices.Equal(events, want) || answers[0] != answers[1] {
-			t.Errorf("%s: logged %q, want %q; the sweep answers\n%s and\n%s", name, events, want, answers[0], answers[1])
-		}
-	}
-}
-
-// sorted is a sweep's answer with its failures in order.
-func sorted(t *testing.T, answer string) string {
-	t.Helper()
-	var report struct {
-		Checked, Due, Refreshed, Failed, Waiting, Deferred int
-		Failures                                           []struct{ Connection, Code, Status string }
-	}
-	if err := json.Unmarshal([]byte(answer), &report); err != nil {
-		t.Fatal(err)
-	}
-	slices.SortFunc(report.Failures, func(a, b struct{ Connection, Code, Status string }) int {
-		return strings.Compare(a.Connection, b.Connection)
-	})
-	b, _ := json.Marshal(report)
-	return string(b)
-}
-
-// Who does not ask for events pays nothing for them.
-func TestNoEventsUnlessAskedFor(t *testing.T) {
-	t.Parallel()
-	c := Start(t, stack.Options{Env: []string{"EVENT_BUS="}})
-	provision(t, c)
-	c.Entra.Fail(entratest.Fault{Response: entratest.Refused(7000222)})
-	sweep(t, c, `{"force":true}`)
-	c.Call("POST", "/connections/default/a/refresh", "").Want(t, 422)
-	if n := len(c.Events.Requests()); n > 0 {
-		t.Errorf("EventBridge was asked %d times", n)
 	}
 }

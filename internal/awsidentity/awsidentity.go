@@ -1,6 +1,5 @@
-// Package awsidentity issues assertions that say which IAM role this program
-// runs as, for apps that store no credential. It is the
-// [entra.AssertionSource] of both functions.
+// Package awsidentity gets assertions that prove which IAM role this program runs as, for apps that
+// store no credential. Both functions use it as their [entra.AssertionSource].
 package awsidentity
 
 import (
@@ -17,29 +16,29 @@ import (
 )
 
 const (
-	// signing is the only algorithm that Entra supports for federation.
+	// signing is the only algorithm that Entra accepts for federation.
 	signing = "RS256"
-	// life is what a sweep may take, with as much again to spare. An assertion
-	// may not outlive the session of its role, and STS allows an hour at most.
+	// life is twice the time that a sweep may take. An assertion may not outlive the session of its
+	// role, and STS allows at most an hour.
 	life = 10 * time.Minute
-	// early is how long before its end an assertion is replaced.
+	// early is how long before its expiry an assertion is replaced.
 	early = time.Minute
-	// pause is how long a failure stands, so that a sweep of many connections does
-	// not ask anew for each.
+	// pause is how long a failure is repeated without asking STS again, so that a sweep does not
+	// ask for each connection.
 	pause = time.Second
 )
 
-// Source asks AWS STS, and keeps an assertion for as long as it is good, so that
-// one serves a whole sweep. It is safe for concurrent use.
+// Source gets assertions from AWS STS. It keeps one as long as it is valid, so that it serves a
+// whole sweep. A Source is safe for concurrent use.
 type Source struct {
 	client *sts.Client
 	now    func() time.Time
 
-	mu     sync.Mutex // held while asking, so that others wait for the answer
-	issued map[string]assertion
+	mu     sync.Mutex           // held during a call to STS, so that others wait for its answer
+	issued map[string]assertion // by audience
 }
 
-// assertion is what STS answered: a JWT, or an error.
+// assertion is what STS answered: a JWT or an error.
 type assertion struct {
 	jwt   entra.Secret
 	err   error
@@ -48,13 +47,13 @@ type assertion struct {
 
 var _ entra.AssertionSource = (*Source)(nil)
 
-// New returns a Source. The client needs a Region: the global endpoint of STS
-// does not know the call.
+// New returns a Source. The client needs a Region, since the global endpoint of STS does not have
+// GetWebIdentityToken.
 func New(client *sts.Client, now func() time.Time) *Source {
 	return &Source{client: client, now: now, issued: make(map[string]assertion)}
 }
 
-// Assertion returns an assertion for the audience.
+// Assertion returns an assertion for the audience. Its error is an [entra.Error], or the context's.
 func (s *Source) Assertion(ctx context.Context, audience string) (entra.Secret, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -77,7 +76,7 @@ func (s *Source) Assertion(ctx context.Context, audience string) (entra.Secret, 
 	return a.jwt, a.err
 }
 
-// explain keeps nothing of the error's text, which names roles and accounts.
+// explain drops the error's text, since it names roles and accounts.
 func explain(err error) error {
 	switch awserr.Code(err) {
 	case (*types.OutboundWebIdentityFederationDisabledException)(nil).ErrorCode():

@@ -1,4 +1,5 @@
-// Package permissions holds the roles in template.yaml to what the functions do: enough for everything, and nothing more.
+// Package permissions holds the roles in template.yaml to what the functions do: enough for
+// everything, and nothing more.
 package permissions
 
 import (
@@ -6,12 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"reflect"
-	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
-	"time"
 
 	"entra-connector/internal/connector"
 
@@ -30,19 +29,21 @@ const (
 	audience  = "api://AzureADTokenExchange"
 )
 
-// everything are the parameters with which the roles have all the permissions that they may have.
+// everything are the parameters with which the roles get all permissions that they may get.
 var everything = map[string]string{"Federation": "true", "KmsKeyArn": "arn:aws:kms:us-east-1:123456789012:key/secrets"}
 
-// step is something that a person relies on.
+// action is something that a person relies on, done with some functions.
+type action func(functions *Connector) error
+
 type step struct {
 	name string
-	do   func(functions *Connector) error
+	do   action
 }
 
-// scenario is all that the functions do with AWS. Each step finds what those before it left behind, and may be repeated. The
-// stand-ins are c's; the functions are those that a step is given.
+// scenario is all that the functions do with AWS. Each step needs those before it, and can be
+// repeated. The stand-ins are c's.
 func scenario(c *Connector) []step {
-	call := func(method, path, body string, status int) func(*Connector) error {
+	call := func(method, path, body string, status int) action {
 		return func(functions *Connector) error {
 			if r := functions.Call(method, path, body); r.Status != status {
 				return fmt.Errorf("status %d, want %d: %s", r.Status, status, r.Body)
@@ -61,8 +62,8 @@ func scenario(c *Connector) []step {
 			return nil
 		}
 	}
-	// refused does something while Entra refuses, and wants that to be shown with the connections.
-	refused := func(do func(*Connector) error, connections ...string) func(*Connector) error {
+	// refused does something while Entra refuses, and wants the connections to show that.
+	refused := func(do action, connections ...string) action {
 		return func(functions *Connector) error {
 			c.Entra.Fail(entratest.Fault{Response: entratest.Refused(7000222)})
 			defer c.Entra.ClearFaults()
@@ -77,36 +78,28 @@ func scenario(c *Connector) []step {
 			return nil
 		}
 	}
-	// expiring makes the token of a connection one that is about to expire.
-	expiring := func(name string) {
-		value, _ := c.Secrets.Value("entra/connections/" + name)
-		description, _ := c.Secrets.Description("entra/connections/" + name)
-		c.Secrets.Put("entra/connections/"+name, value, regexp.MustCompile(`"expires_at":"[^"]*"`).
-			ReplaceAllString(description, `"expires_at":"`+time.Now().Add(time.Minute).UTC().Format(time.RFC3339)+`"`))
-	}
-	// told does what works, then fails, then works again, and wants an event of each change.
-	told := func(works, fails func(*Connector) error) func(*Connector) error {
+	// events does what works, then what fails, then what works again, and wants an event for each
+	// change.
+	events := func(works, fails action) action {
 		return func(functions *Connector) error {
 			if err := works(functions); err != nil {
 				return err
 			}
 			before := len(c.Events.Events())
-			if err := errors.Join(refused(fails)(functions), works(functions)); err != nil {
-				return err
+			err := errors.Join(refused(fails)(functions), works(functions))
+			got := c.Events.Events()[before:]
+			if err == nil && (len(got) != 2 || got[0].DetailType != signals.Refused || got[1].DetailType != signals.Recovered) {
+				err = fmt.Errorf("the events are %+v", got)
 			}
-			var got []string
-			for _, e := range c.Events.Events()[before:] {
-				got = append(got, e.DetailType)
-			}
-			if !slices.Equal(got, []string{signals.Refused, signals.Recovered}) {
-				return fmt.Errorf("the events are %q", got)
-			}
-			return nil
+			return err
 		}
 	}
-	federated := `{"tenant_id":"` + TenantA + `","app":"federated","connection":"one","client_id":"` + OtherID + `","scope":"` + Graph +
-		`","federation":{"audience":"` + audience + `"}}`
-
+	const one = "/connections/default/one"
+	bodyOfTwo := Object("tenant_id", "fabrikam.com", "connection", "two")
+	refreshTwo := func(status int) action { return call("POST", "/connections/default/two/refresh", "", status) }
+	federated := strings.TrimSuffix(Object("tenant_id", TenantA, "app", "federated", "connection", "one", "client_id", OtherID, "scope", Graph), "}") +
+		`,"federation":{"audience":"` + audience + `"}}`
+	const named = `{"connections":["default/two"],"force":true}`
 	return []step{
 		{"provisioning a connection with a new app", call("POST", "/connections", Body("connection", "one"), 201)},
 		{"provisioning the same again", call("POST", "/connections", Body("connection", "one"), 200)},
@@ -141,26 +134,21 @@ func scenario(c *Connector) []step {
 	}
 }
 
-// run is the scenario with some permissions.
-type run struct {
-	stopped []string // the steps that do not work
-	output  string   // what the functions log and answer in these
-}
-
-// try runs the scenario with the permissions that are granted. A step that does not work is then done with all permissions,
-// for those after it.
-func try(t *testing.T, granted []permission) (r run) {
+// try runs the scenario with the permissions that are granted. It returns the steps that do not
+// work, and what the functions log and answer in these. Such a step is then done with all
+// permissions, for the steps after it.
+func try(t *testing.T, granted []permission) (stopped []string, output string) {
 	t.Helper()
-	const everyone = "local" // the access key ID of a twin, which may do everything
+	// Twins of the functions have another access key ID, and may do everything.
 	may := func(accessKeyID, action, resource string, keys map[string][]string) bool {
-		return accessKeyID == everyone || allowed(granted, accessKeyID, action, resource, keys)
+		return accessKeyID == "local" || allowed(granted, accessKeyID, action, resource, keys)
 	}
 	c := Start(t, stack.Options{
 		Secrets: secretstoretest.Options{Authorize: func(accessKeyID, action, resource string) bool {
 			return may(accessKeyID, action, resource, nil)
 		}},
-		STS: ststest.Options{Authorize: func(accessKeyID, action string, audience []string) bool {
-			return may(accessKeyID, action, "*", map[string][]string{"sts:IdentityTokenAudience": audience})
+		STS: ststest.Options{Authorize: func(accessKeyID, audience string) bool {
+			return may(accessKeyID, "sts:GetWebIdentityToken", "*", map[string][]string{"sts:IdentityTokenAudience": {audience}})
 		}},
 		ProvisionEnv: []string{"AWS_ACCESS_KEY_ID=ProvisionRole"},
 		RefreshEnv:   []string{"AWS_ACCESS_KEY_ID=RefreshRole"},
@@ -168,10 +156,10 @@ func try(t *testing.T, granted []permission) (r run) {
 	c.Entra.AddApp(entratest.App{ClientID: OtherID, Federated: []entratest.Federated{
 		{Issuer: c.STS.Issuer(), Subject: c.STS.Subject(), Audience: audience, Key: c.STS.Key()},
 	}})
-	c.Events.Authorize(func(accessKeyID, action, resource, source, detailType string) bool {
-		return may(accessKeyID, action, resource, map[string][]string{"events:source": {source}, "events:detail-type": {detailType}})
+	c.Events.Authorize(func(accessKeyID, bus, source, detailType string) bool {
+		return may(accessKeyID, "events:PutEvents", bus, map[string][]string{"events:source": {source}, "events:detail-type": {detailType}})
 	})
-	var twin *Connector
+	twin := sync.OnceValue(c.Twin)
 	for _, s := range scenario(c) {
 		before := len(c.Output())
 		err := s.do(c)
@@ -182,34 +170,23 @@ func try(t *testing.T, granted []permission) (r run) {
 		if !strings.Contains(output, "AccessDenied") && !strings.Contains(output, "federation_denied") {
 			t.Errorf("%s: %v, and nobody is told that a permission is missing:\n%s", s.name, err, output)
 		}
-		r.stopped = append(r.stopped, s.name)
-		r.output += output
-		if twin == nil {
-			twin = c.Twin()
-		}
-		if err := s.do(twin); err != nil {
+		stopped, output = append(stopped, s.name), output+said
+		if err := s.do(twin()); err != nil {
 			t.Fatalf("%s: %v, with all permissions", s.name, err)
 		}
 	}
-	return r
+	return stopped, output
 }
 
 func TestRolesAreExactlyEnough(t *testing.T) {
-	tmpl := read(t, everything)
-	for function, role := range map[string]string{"ProvisionFunction": "ProvisionRole.Arn", "RefreshFunction": "RefreshRole.Arn"} {
-		if got := tmpl.property(function + ".Role"); got != role {
-			t.Errorf("%s has the role %v, want %s", function, got, role)
-		}
+	resources := templatetest.Read(t, everything)
+	granted := permissions(t, resources)
+	compare(t, resources, granted)
+	if stopped, output := try(t, granted); len(stopped) > 0 {
+		t.Errorf("this does not work: %q\n%s", stopped, output)
 	}
-	granted := tmpl.permissions()
-	compare(t, tmpl, granted)
-	t.Run("as they are", func(t *testing.T) {
-		if got := try(t, granted); len(got.stopped) > 0 {
-			t.Errorf("this does not work:\n\t%s\n%s", strings.Join(got.stopped, "\n\t"), got.output)
-		}
-	})
 	if t.Failed() {
-		return // what it takes comes before what it does not
+		return // the permissions that are too many come later
 	}
 	for i, p := range granted {
 		need, ok := needs[p.String()]
@@ -218,142 +195,107 @@ func TestRolesAreExactlyEnough(t *testing.T) {
 		}
 		t.Run("without "+p.String(), func(t *testing.T) {
 			t.Parallel()
-			got := try(t, slices.Delete(slices.Clone(granted), i, i+1))
-			switch {
-			case len(got.stopped) == 0:
+			stopped, output := try(t, slices.Delete(slices.Clone(granted), i, i+1))
+			if got := strings.Join(stopped, ", "); got == "" {
 				t.Error("nothing stops working: take it out of the template")
-			case !slices.Equal(got.stopped, need.stops):
-				t.Errorf("this stops working:\n\t%s\nand not, as the list has it:\n\t%s", strings.Join(got.stopped, "\n\t"), strings.Join(need.stops, "\n\t"))
-			case !strings.Contains(got.output, need.told):
-				t.Errorf("nobody is told %q:\n%s", need.told, got.output)
+			} else if got != need.stops {
+				t.Errorf("what stops working is\n\t%s\nbut in the list it is\n\t%s", got, need.stops)
+			} else if !strings.Contains(output, need.told) {
+				t.Errorf("nobody is told %q:\n%s", need.told, output)
 			}
 		})
 	}
 }
 
-// compare wants the permissions in the template to be those in the lists.
-func compare(t *testing.T, tmpl *template, granted []permission) {
+// compare wants the permissions in the template to be those in the lists, and to be for what they
+// say.
+func compare(t *testing.T, resources map[string]templatetest.Resource, granted []permission) {
 	t.Helper()
-	inTemplate := make(map[string]bool)
+	missing, unused := maps.Clone(usedElsewhere), maps.Clone(wildcards)
+	for name, need := range needs {
+		missing[name] = need.stops
+	}
 	for _, p := range granted {
-		name := p.String()
-		if inTemplate[name] {
-			t.Errorf("the template has this twice: %s", name)
+		if missing[p.String()] == "" {
+			t.Errorf("the template has a permission twice, or one that is in no list; say what stops working without it: %s", p)
 		}
-		inTemplate[name] = true
-		if _, ok := needs[name]; ok {
-			continue
-		}
-		use, ok := usedElsewhere[name]
-		if !ok {
-			t.Errorf("the template has a permission that is in neither list; say what stops working without it: %s", name)
-			continue
-		}
-		if use.property == "" {
-			continue
-		}
-		if got := tmpl.property(use.property); got != use.value {
-			t.Errorf("%s is for %s, where the template has %v, want %s", name, use.property, got, use.value)
-		}
-	}
-	lacks := func(name string, stops ...string) {
-		if !inTemplate[name] {
-			t.Errorf("the template lacks %s\nwithout which this stops working:\n\t%s", name, strings.Join(stops, "\n\t"))
-		}
-	}
-	for _, name := range slices.Sorted(maps.Keys(needs)) {
-		lacks(name, needs[name].stops...)
-	}
-	for _, name := range slices.Sorted(maps.Keys(usedElsewhere)) {
-		lacks(name, usedElsewhere[name].stops)
-	}
-}
-
-func TestRolesReachNoFurther(t *testing.T) {
-	const app, connection = secretARN + "entra/apps/default-AbCdEf", secretARN + "entra/connections/default/one-AbCdEf"
-	granted := read(t, everything).permissions()
-	may := func(role, action, resource string) bool {
-		return allowed(granted, role, "secretsmanager:"+action, resource, nil)
-	}
-	if !may("RefreshRole", "GetSecretValue", app) || !may("RefreshRole", "UpdateSecret", connection) {
-		t.Fatal("the refresh function cannot do its work")
-	}
-	for _, role := range []string{"ProvisionRole", "RefreshRole"} {
-		if may(role, "GetSecretValue", connection) || may(role, "BatchGetSecretValue", "*") {
-			t.Errorf("%s can read a token", role)
-		}
-		for _, name := range []string{"other", "entra", "entra/other", "entra-2/apps/default", "other/entra/apps/default", "entra/apps"} {
-			for _, action := range []string{"GetSecretValue", "DescribeSecret", "CreateSecret", "UpdateSecret", "DeleteSecret", "RestoreSecret"} {
-				if may(role, action, secretARN+name+"-AbCdEf") {
-					t.Errorf("%s can do %s with the secret %s, which is not the connector's", role, action, name)
-				}
-			}
-		}
-		for audience, want := range map[string]bool{audience: true, "api://another": false} {
-			if got := allowed(granted, role, "sts:GetWebIdentityToken", "*", map[string][]string{"sts:IdentityTokenAudience": {audience}}); got != want {
-				t.Errorf("%s gets an identity token for %s: %t", role, audience, got)
-			}
-		}
-	}
-	if may("IntegrationPolicy", "GetSecretValue", app) || may("IntegrationPolicy", "GetSecretValue", secretARN+"entra/connections/default2/one-AbCdEf") ||
-		may("IntegrationPolicy", "UpdateSecret", connection) {
-		t.Error("an integration can do more than read the connections of its app")
-	}
-	for _, action := range []string{"CreateSecret", "DeleteSecret", "RestoreSecret"} {
-		if may("RefreshRole", action, app) || may("RefreshRole", action, connection) {
-			t.Errorf("the refresh function can do %s", action)
-		}
-	}
-	if may("RefreshRole", "UpdateSecret", app) {
-		t.Error("the refresh function can change an app")
-	}
-}
-
-func TestEveryWildcardHasAReason(t *testing.T) {
-	granted := read(t, everything).permissions()
-	unused := maps.Clone(wildcards)
-	for _, p := range granted {
-		if strings.ContainsAny(p.action, "*?") {
-			t.Errorf("%s is more than one action", p)
-		}
+		delete(missing, p.String())
 		what := here.ReplaceAllString(p.resource, "")
 		if what == "*" {
 			what = p.action
 		}
-		if strings.ContainsAny(p.resource, "*?") && wildcards[what] == "" {
-			t.Errorf("say why the resource has to have a wildcard: %s", p)
+		if strings.ContainsAny(p.action, "*?") || strings.ContainsAny(p.resource, "*?") && wildcards[what] == "" {
+			t.Errorf("this is more than one action, or has a wildcard without a reason: %s", p)
 		}
 		delete(unused, what)
 	}
-	for what := range unused {
-		t.Errorf("no permission is for the wildcard of %s", what)
+	for name, stops := range missing {
+		t.Errorf("the template lacks %s\nwithout which this stops working: %s", name, stops)
+	}
+	if len(unused) > 0 {
+		t.Errorf("no permission has the wildcards %v", unused)
+	}
+	for path, want := range uses {
+		id, rest, _ := strings.Cut(path, ".")
+		got := any(resources[id].Properties)
+		for name := range strings.SplitSeq(rest, ".") {
+			object, _ := got.(map[string]any)
+			got = object[name]
+		}
+		if text, _ := json.Marshal(got); strings.Trim(string(text), `"`) != want {
+			t.Errorf("%s is %s, want %s", path, text, want)
+		}
+	}
+	for id, r := range resources {
+		switch {
+		case r.Type == "AWS::Serverless::Function" && (uses[id+".Role"] == "" || r.Properties["Policies"] != nil):
+			t.Errorf("%s has permissions besides those of its role", id)
+		case r.Type == "AWS::IAM::Role" && uses[id+".AssumeRolePolicyDocument.Statement"] == "":
+			t.Errorf("say who may take on %s", id)
+		}
 	}
 }
 
-func TestRolesTrustOneServiceEach(t *testing.T) {
-	tmpl := read(t, everything)
-	for name, r := range tmpl.resources {
-		if r.Type != "AWS::IAM::Role" {
-			continue
+func TestRolesReachNoFurther(t *testing.T) {
+	const app, connection = "entra/apps/default", "entra/connections/default/one"
+	granted := permissions(t, templatetest.Read(t, everything))
+	never := map[string][]string{ // actions by role and secret
+		"RefreshRole " + app:                               {"CreateSecret", "UpdateSecret", "DeleteSecret", "RestoreSecret"},
+		"RefreshRole " + connection:                        {"CreateSecret", "GetSecretValue", "DeleteSecret", "RestoreSecret"},
+		"ProvisionRole " + connection:                      {"GetSecretValue"},
+		"IntegrationPolicy " + app:                         {"GetSecretValue"},
+		"IntegrationPolicy " + connection:                  {"UpdateSecret"},
+		"IntegrationPolicy entra/connections/default2/one": {"GetSecretValue"},
+	}
+	for _, role := range []string{"ProvisionRole", "RefreshRole"} {
+		for _, name := range []string{"other", "entra", "entra/other", "entra-2/apps/default", "other/entra/apps/default", "entra/apps"} {
+			never[role+" "+name] = []string{"GetSecretValue", "DescribeSecret", "CreateSecret", "UpdateSecret", "DeleteSecret", "RestoreSecret"}
 		}
-		want := map[string]any{"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": map[string]any{"Service": trusted[name].service}}
-		if condition := trusted[name].condition; condition != nil {
-			want["Condition"] = condition
+		for audience, want := range map[string]bool{audience: true, "api://another": false} {
+			if allowed(granted, role, "sts:GetWebIdentityToken", "*", map[string][]string{"sts:IdentityTokenAudience": {audience}}) != want {
+				t.Errorf("%s gets an identity token for %s: %t", role, audience, !want)
+			}
 		}
-		document := tmpl.property(name + ".AssumeRolePolicyDocument").(map[string]any)
-		if got := document["Statement"]; !reflect.DeepEqual(got, []any{want}) {
-			t.Errorf("%s may be taken on by %v, want %v", name, got, want)
+	}
+	for who, actions := range never {
+		role, name, _ := strings.Cut(who, " ")
+		for _, action := range append(actions, "BatchGetSecretValue") {
+			if allowed(granted, role, "secretsmanager:"+action, secretARN+name+"-AbCdEf", nil) {
+				t.Errorf("%s can do %s with %s", role, action, name)
+			}
 		}
 	}
 }
 
 func TestRolesFollowTheParameters(t *testing.T) {
-	for _, p := range read(t, map[string]string{"SecretPrefix": "team/tokens"}).permissions() {
-		if strings.HasPrefix(p.action, "sts:") || strings.HasPrefix(p.action, "kms:") {
-			t.Errorf("without federation and a key, there is %s", p)
-		}
-		if strings.HasPrefix(p.action, "secretsmanager:") && p.resource != "*" && !strings.HasPrefix(p.resource, secretARN+"team/tokens/") {
-			t.Errorf("with another prefix, there is %s", p)
+	for without, name := range map[string]string{"kms:": "Federation", "sts:": "KmsKeyArn"} {
+		for _, p := range permissions(t, templatetest.Read(t, map[string]string{"SecretPrefix": "team/tokens", name: everything[name]})) {
+			if strings.HasPrefix(p.action, without) {
+				t.Errorf("with %s alone, there is %s", name, p)
+			}
+			if strings.HasPrefix(p.action, "secretsmanager:") && p.resource != "*" && !strings.HasPrefix(p.resource, secretARN+"team/tokens/") {
+				t.Errorf("with another prefix, there is %s", p)
+			}
 		}
 	}
 }

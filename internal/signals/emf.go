@@ -6,10 +6,10 @@ import (
 	"time"
 )
 
-// dimension narrows the metrics of a line. A value may have 1,024 characters.
+// dimension is a dimension of all metrics of a line. Its value may have 1,024 characters.
 type dimension struct{ name, value string }
 
-// metric is one value. A line may have 100 of them.
+// metric is one value. A line may have 100.
 type metric struct {
 	name, unit string
 	value      any // a number
@@ -21,12 +21,12 @@ const (
 	milliseconds = "Milliseconds"
 )
 
-// emf encodes metrics as one line of CloudWatch's embedded metric format, with
-// one set of dimensions. CloudWatch takes them out of the log by themselves. AWS
-// has such an encoder in its Powertools, of which there are none for Go.
+// emf encodes metrics with one set of dimensions as a line of CloudWatch's embedded metric format.
+// CloudWatch extracts them from the log. AWS ships an encoder in Powertools for AWS Lambda, but not
+// for Go.
 //
-// The line also has what Lambda looks for in a JSON log: without a level, or a
-// timestamp in RFC 3339, it would judge the line by rules of its own.
+// The line also has the level and the RFC 3339 timestamp that Lambda expects in a JSON log; without
+// them Lambda makes up its own.
 //
 // https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html
 func emf(at time.Time, properties map[string]any, dimensions []dimension, metrics []metric) []byte {

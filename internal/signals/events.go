@@ -15,7 +15,7 @@ import (
 	"entra-connector/internal/connector"
 )
 
-// Source of all events, and their detail-types.
+// The source of all events, and their detail-types.
 const (
 	Source    = "entra-connector"
 	Refused   = "entra.connection.refused"
@@ -23,19 +23,18 @@ const (
 )
 
 const (
-	// batchSize is the most that PutEvents takes. Ten of these events are far
-	// below what it takes in bytes: an entry is of a few KB, all of its parts
-	// being bounded.
+	// batchSize is the most that PutEvents takes. Ten of these events are far below its limit in
+	// bytes: each part of an entry is bounded, and an entry has a few KB.
 	batchSize = 10
-	// sendTime bounds one call, the SDK's retries included.
+	// sendTime is the limit for publishing one batch, the SDK's retries included.
 	sendTime = 5 * time.Second
-	// maxFailures in a row are enough: EventBridge being out of order must not
-	// cost a sweep of many refusals its time.
+	// maxFailures is after how many failed calls in a row EventBridge is left alone, so that it
+	// cannot cost a sweep with many refusals all its time.
 	maxFailures = 3
 )
 
-// Detail is what an event says of a connection. Code and what follows it are
-// there for one that was refused.
+// Detail is what an event says about a connection. Code and the fields after it are only set for a
+// refused one.
 type Detail struct {
 	App           string           `json:"app"`
 	Connection    string           `json:"connection"`
@@ -51,11 +50,11 @@ type Detail struct {
 	CorrelationID string           `json:"correlation_id,omitempty"`
 }
 
-// Events publishes changes of connections' status on an EventBridge bus. A nil
-// *Events publishes nothing. It is safe for concurrent use.
+// Events publishes changes of connections' status on an EventBridge bus. A nil *Events publishes
+// nothing. It is safe for concurrent use.
 //
-// An event may come twice. Where EventBridge fails it does not come: the log
-// tells, and the connection's status still says what the event would have said.
+// An event may come twice. If EventBridge fails, it does not come at all: the log says so, and the
+// connection's status still says what the event would have said.
 type Events struct {
 	client *eventbridge.Client
 	bus    string
@@ -63,12 +62,12 @@ type Events struct {
 
 	mu       sync.Mutex
 	batch    []types.PutEventsRequestEntry
-	failures int // calls in a row
-	lost     int // events since the last Flush
-	code     string
+	failures int    // failed calls in a row
+	lost     int    // events since the last Flush
+	code     string // AWS's, for the last event that was lost
 }
 
-// NewEvents returns an Events for a bus, by name or ARN.
+// NewEvents returns an Events for a bus, given by name or ARN.
 func NewEvents(client *eventbridge.Client, bus string, log *slog.Logger) *Events {
 	return &Events{client: client, bus: bus, log: log}
 }
@@ -91,9 +90,9 @@ func (e *Events) Changed(ctx context.Context, c connector.Connection) {
 	e.publish(ctx, full)
 }
 
-// Flush publishes what is left, within half of the context's time, and logs how
-// many events were lost since the last Flush. It is called at the end of each
-// invocation: until the next one, nothing runs.
+// Flush publishes the events that still wait, within half of the context's time. It logs how many
+// events were lost since the last Flush. Call it at the end of each invocation, since nothing runs
+// until the next one.
 func (e *Events) Flush(ctx context.Context) {
 	if e == nil {
 		return
@@ -140,8 +139,8 @@ func (e *Events) entry(c connector.Connection) types.PutEventsRequestEntry {
 	return entry
 }
 
-// publish sends a batch. What EventBridge did not take of it goes once more; a
-// call that fails altogether has been repeated by the SDK.
+// publish sends a batch. It sends entries that EventBridge did not take once more. It does not
+// repeat a call that failed as a whole, since the SDK has done that.
 func (e *Events) publish(ctx context.Context, batch []types.PutEventsRequestEntry) {
 	if len(batch) == 0 || e.givenUp(len(batch)) {
 		return
@@ -163,8 +162,8 @@ func (e *Events) publish(ctx context.Context, batch []types.PutEventsRequestEntr
 	}
 }
 
-// givenUp reports whether EventBridge is to be left alone for the rest of the
-// invocation, and counts n events as lost if it is.
+// givenUp reports whether to leave EventBridge alone for the rest of the invocation. If so, it
+// counts n events as lost.
 func (e *Events) givenUp(n int) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -175,9 +174,8 @@ func (e *Events) givenUp(n int) bool {
 	return true
 }
 
-// send returns the entries that were not taken, with AWS's code for the last of
-// them or, where the call failed, for all. Nothing else is kept of an error: its
-// text names accounts and ARNs.
+// send returns the entries that were not taken, with AWS's code for the last of them, or for all if
+// the call failed. It drops an error's text, since that names accounts and ARNs.
 func (e *Events) send(ctx context.Context, entries []types.PutEventsRequestEntry) (left []types.PutEventsRequestEntry, code string, err error) {
 	out, err := e.client.PutEvents(ctx, &eventbridge.PutEventsInput{Entries: entries})
 	if err != nil {

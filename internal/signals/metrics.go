@@ -1,6 +1,5 @@
-// Package signals tells the world around the connector how it fares: with
-// metrics, which alarms watch, and with an event for each connection that comes
-// to need a person or recovers from that.
+// Package signals reports how the connector is doing: with metrics, which alarms watch, and with an
+// event when a connection comes to need a person and when it recovers.
 package signals
 
 import (
@@ -16,17 +15,17 @@ import (
 	"entra-connector/internal/connector"
 )
 
-// Namespace is the one of all metrics.
+// Namespace is the namespace of all metrics.
 const Namespace = "EntraConnector"
 
-// maxApps bounds how many apps have metrics of their own after a sweep, since
-// CloudWatch charges for each metric.
+// maxApps is how many apps get metrics of their own after a sweep, since CloudWatch charges for
+// each metric.
 const maxApps = 50
 
-// Metrics writes metrics to a function's log. They pass by the logger: alarms
-// depend on them, whatever the level.
+// Metrics writes metrics to a function's log. It bypasses the logger, since alarms depend on the
+// metrics whatever the log level.
 type Metrics struct {
-	// Out gets a line per Write, so that it may be shared with a logger.
+	// Out gets one whole line per Write, so that a logger can share it.
 	Out      io.Writer
 	Function string // its name, a dimension of every metric
 	Now      func() time.Time

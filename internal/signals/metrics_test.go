@@ -2,13 +2,12 @@ package signals_test
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
-	"log/slog"
+	"maps"
 	"reflect"
+	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -26,19 +25,25 @@ var now = time.Date(2026, 11, 23, 1, 2, 3, 456789000, time.FixedZone("", 3600))
 // name and what dimensions they have beside the function.
 func sweepMetrics(t *testing.T, report connector.SweepReport, took time.Duration) map[string][]float64 {
 	t.Helper()
-	var out bytes.Buffer
-	signals.Metrics{Out: &out, Function: "f", Now: func() time.Time { return now }}.Sweep(t.Context(), report, took)
-	var metrics cloudwatchtest.Metrics
-	if err := metrics.Read(out.String(), time.Time{}); err != nil {
+	out := &lines{T: t}
+	ctx := lambdacontext.NewContext(t.Context(), &lambdacontext.LambdaContext{AwsRequestID: "3f1c"})
+	signals.Metrics{Out: out, Function: "f", Now: func() time.Time { return now }}.Sweep(ctx, report, took)
+	metrics := cloudwatchtest.Metrics{}
+	if err := metrics.Read(out.log.String(), time.Time{}); err != nil {
 		t.Fatal(err)
 	}
-	short := make(map[string][]float64)
-	for k, values := range metrics.All() {
-		name, ok := strings.CutPrefix(strings.Replace(k, " FunctionName=f", "", 1), "EntraConnector ")
-		if !ok || !strings.Contains(k, " FunctionName=f") {
-			t.Errorf("metric %q", k)
+	for _, member := range []string{`"level":"INFO"`, `"timestamp":"2026-11-23T00:02:03.456789Z"`, `"requestId":"3f1c"`} {
+		if n := strings.Count(out.log.String(), member); n != strings.Count(out.log.String(), "\n") { // Lambda wants it in each line
+			t.Errorf("%s is in %d lines of %s", member, n, &out.log)
 		}
-		short[name] = values
+	}
+	short := make(map[string]float64)
+	for key, points := range metrics {
+		name, function := strings.CutPrefix(strings.Replace(key, " FunctionName=f", "", 1), "EntraConnector ")
+		if !function || !strings.Contains(key, " FunctionName=f") || len(points) != 1 {
+			t.Errorf("metric %q: %v", key, points)
+		}
+		short[name] = points[0].Value
 	}
 	return short
 }
@@ -55,30 +60,32 @@ func TestSweepMetrics(t *testing.T) {
 			"store":   {Healthy: 7, FailedBy: map[string]int{"store": 1}},
 		},
 	}
-	got := sweepMetrics(t, report, 2500*time.Millisecond)
-	if want := map[string][]float64{
-		"SweepsSucceeded": {1}, "Checked": {120}, "Due": {14}, "Refreshed": {11}, "Failed": {2}, "Waiting": {3}, "Deferred": {1},
-		"Refused": {4}, "NewRefusals": {1}, "Recovered": {5}, "ExpiringCredentials": {2}, "ShortestLife": {1741}, "SweepDuration": {2500},
-		"Failed Class=refused": {1}, "Failed Class=store": {1},
-		"Failed App=refused": {1}, "Refused App=refused": {4}, "Failed App=store": {1}, "Refused App=store": {0},
-	}; !reflect.DeepEqual(got, want) {
+	want := map[string]float64{
+		"SweepsSucceeded": 1, "Checked": 120, "Due": 14, "Refreshed": 11, "Failed": 2, "Waiting": 3, "Deferred": 1,
+		"Refused": 4, "NewRefusals": 1, "Recovered": 5, "ExpiringCredentials": 2, "ShortestLife": 1741, "SweepDuration": 2500,
+		"Failed Class=refused": 1, "Failed Class=store": 1,
+		"Failed App=refused": 1, "Refused App=refused": 4, "Failed App=store": 1, "Refused App=store": 0,
+	}
+	if got := metricsOf(t, report, 2500*time.Millisecond); !reflect.DeepEqual(got, want) {
 		t.Errorf(" got %v\nwant %v", got, want)
 	}
 
-	// A listing that broke off is no heartbeat, and without connections there is no life.
+	// An incomplete sweep is not a success, and without healthy connections there is no shortest
+	// life.
 	report.Incomplete, report.Health.Healthy = true, 0
-	got = sweepMetrics(t, report, 0)
-	if got["SweepsSucceeded"] != nil || got["ShortestLife"] != nil || got["Checked"] == nil || got["Deferred"] == nil {
-		t.Errorf("incomplete, with nothing healthy: %v", got)
+	delete(want, "SweepsSucceeded")
+	delete(want, "ShortestLife")
+	if got := metricsOf(t, report, 2500*time.Millisecond); !reflect.DeepEqual(got, want) {
+		t.Errorf("incomplete, with nothing healthy:\n got %v\nwant %v", got, want)
 	}
 	report.Health.Healthy, report.Health.ShortestLife = 1, -time.Minute
-	if got = sweepMetrics(t, report, 0); !reflect.DeepEqual(got["ShortestLife"], []float64{-60}) {
-		t.Errorf("a token that expired a minute ago: %v", got["ShortestLife"])
+	if got := metricsOf(t, report, 0); got["ShortestLife"] != -60 {
+		t.Errorf("a token that expired a minute ago: %v", got)
 	}
 }
 
-// Each metric costs money: of very many apps in trouble, only the worst have
-// metrics of their own.
+// Each metric costs money: if very many apps are in trouble, only the worst have metrics of their
+// own.
 func TestMetricsOfTheWorstApps(t *testing.T) {
 	apps := make(map[string]connector.Health)
 	for i := range 60 {

@@ -84,13 +84,7 @@ func Start(o Options) (_ *Stack, err error) {
 			o.STS.Now = o.Secrets.Now
 		}
 		s.STS = ststest.New(o.STS)
-		if err := s.STS.Listen("127.0.0.1:0"); err != nil {
-			return nil, fmt.Errorf("starting the stand-in STS: %w", err)
-		}
-		s.Events = new(eventbridgetest.Server)
-		if err := s.Events.Listen("127.0.0.1:0"); err != nil {
-			return nil, fmt.Errorf("starting the stand-in EventBridge: %w", err)
-		}
+		s.Events = eventbridgetest.New()
 	}
 
 	env := s.env(o)
@@ -171,10 +165,10 @@ func (s *Stack) Close() error {
 		errs = append(errs, s.Secrets.Close())
 	}
 	if s.STS != nil {
-		errs = append(errs, s.STS.Close())
+		s.STS.Close()
 	}
 	if s.Events != nil {
-		errs = append(errs, s.Events.Close())
+		s.Events.Close()
 	}
 	return errors.Join(errs...)
 }

@@ -1,152 +1,181 @@
-// Package ststest is a stand-in for AWS STS's GetWebIdentityToken: an HTTP server that speaks its protocol (AWS Query,
-// XML answers), so that the real AWS SDK can be pointed at it. Its tokens are properly signed; whoever is to trust them
-// takes [Server.Issuer], [Server.Subject] and [Server.Key].
+// Package ststest is a stand-in for AWS STS's GetWebIdentityToken: an HTTP server for the real AWS
+// SDK (AWS Query, answers in XML). It signs its tokens; whoever is to trust them takes
+// [Server.Issuer], [Server.Subject] and [Server.Key].
 //
-//	s := ststest.Start(t, ststest.Options{})
-//	client := sts.New(sts.Options{BaseEndpoint: aws.String(s.URL()), …})
-//
-// The rules are those of the STS API reference and of the IAM User Guide, "Understanding token claims". Not copied are
-// signatures (an Authorization header is asked for, not verified), permissions beyond [Options].Authorize, the end of the
-// caller's session, tags, ES384, and the issuer's OpenID configuration. Assumed, since no page says so: that there is an
-// nbf; that several audiences are a list in aud and a single one is a string; the messages.
+// The rules are those of the STS API reference and of the IAM User Guide, "Understanding token
+// claims". The stand-in wants an Authorization header, but does not verify the signature. It takes
+// one audience and a duration, signs with RS256, and knows no tags. It has no limit by the caller's
+// session, and no OpenID configuration for the issuer. That there is an nbf is an assumption, and
+// the messages are made up.
 package ststest
 
 import (
+	"crypto"
+	"crypto/rand"
 	"crypto/rsa"
-	"errors"
-	"fmt"
-	"net"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
 	"net/http"
-	"strings"
+	"net/http/httptest"
+	"regexp"
+	"strconv"
 	"sync"
+	"testing"
 	"time"
+	"unicode/utf8"
 )
 
-// Options say who the caller is. The zero value is some role of some account, on the real clock.
+const (
+	issuer  = "https://00000000-0000-4000-8000-000000000000.tokens.sts.global.api.aws"
+	account = "123456789012"
+	subject = "arn:aws:iam::" + account + ":role/entra-connector"
+)
+
+// Options are the server's. The zero value will do.
 type Options struct {
-	Now     func() time.Time // the server's clock; nil is time.Now
-	Issuer  string           // the account's issuer; "" is one of AWS's form
-	Subject string           // ARN of the caller's role; "" is arn:aws:iam::123456789012:role/entra-connector
+	Now func() time.Time // the server's clock; nil is time.Now
 
-	// Authorize, if set, decides who may do what: whether the caller with this access key ID may take an action, which is
-	// always "sts:GetWebIdentityToken", for the audiences that it asks for. It is called with the Server locked.
-	Authorize func(accessKeyID, action string, audience []string) bool
+	// Authorize says whether the caller with an access key ID may get a token for an audience. The
+	// Server is locked while it asks.
+	Authorize func(accessKeyID, audience string) bool
 }
 
-// Server is the stand-in. It is an [http.Handler], and safe for concurrent use.
+// Server is the stand-in. It is safe for concurrent use.
 type Server struct {
-	now             func() time.Time
-	authorize       func(accessKeyID, action string, audience []string) bool
-	issuer, subject string
-	account         string
+	options Options
+	http    *httptest.Server
+	url     string
 
-	mu    sync.Mutex // guards everything below
-	http  *http.Server
-	url   string
-	fault *apiError
-	asked int
+	mu     sync.Mutex // guards everything below
+	code   string     // what Fail refuses requests with
+	status int
+	asked  int
 }
 
-// TB is the part of [testing.TB] that [Start] needs.
-type TB interface {
-	Cleanup(func())
-	Fatalf(format string, args ...any)
-}
-
-// New returns a server that does not listen yet. It panics if the subject is not an IAM ARN.
+// New returns a server that listens on a free loopback port until [Server.Close].
 func New(o Options) *Server {
-	s := &Server{now: o.Now, authorize: o.Authorize, issuer: o.Issuer, subject: o.Subject}
-	if s.now == nil {
-		s.now = time.Now
+	if o.Now == nil {
+		o.Now = time.Now
 	}
-	if s.issuer == "" {
-		s.issuer = "https://00000000-0000-4000-8000-000000000000.tokens.sts.global.api.aws"
-	}
-	if s.subject == "" {
-		s.subject = "arn:aws:iam::123456789012:role/entra-connector"
-	}
-	arn := strings.SplitN(s.subject, ":", 6)
-	if len(arn) != 6 || arn[2] != "iam" || arn[4] == "" {
-		panic(fmt.Sprintf("ststest: subject %q is not an IAM ARN", s.subject))
-	}
-	s.account = arn[4]
+	s := &Server{options: o}
+	s.http = httptest.NewServer(http.HandlerFunc(s.serve))
+	s.url = s.http.URL
 	return s
 }
 
-// Start returns a server that listens on a free loopback port until the test ends.
-func Start(tb TB, o Options) *Server {
+// Start is [New] for the time of a test.
+func Start(tb testing.TB, o Options) *Server {
 	s := New(o)
-	if err := s.Listen("127.0.0.1:0"); err != nil {
-		tb.Fatalf("starting the stand-in STS: %v", err)
-	}
-	tb.Cleanup(func() { _ = s.Close() })
+	tb.Cleanup(s.Close)
 	return s
-}
-
-// Listen serves plain HTTP on addr, in the background, until [Server.Close].
-func (s *Server) Listen(addr string) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.http != nil {
-		return errors.New("already listening")
-	}
-	l, err := net.Listen("tcp", addr)
-	if err != nil {
-		return err
-	}
-	host, port, _ := net.SplitHostPort(l.Addr().String())
-	if net.ParseIP(host).IsUnspecified() {
-		host = "127.0.0.1"
-	}
-	s.url = "http://" + net.JoinHostPort(host, port)
-	s.http = &http.Server{Handler: s, ReadHeaderTimeout: 10 * time.Second}
-	go s.http.Serve(l)
-	return nil
 }
 
 // Close stops listening and cuts every connection.
-func (s *Server) Close() error {
-	s.mu.Lock()
-	h := s.http
-	s.http = nil
-	s.mu.Unlock()
-	if h == nil {
-		return nil
-	}
-	return h.Close()
+func (s *Server) Close() {
+	s.http.CloseClientConnections()
+	s.http.Close()
 }
 
-// URL is what AWS_ENDPOINT_URL_STS takes. It is empty before [Server.Listen].
-func (s *Server) URL() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.url
-}
+// URL is the value for AWS_ENDPOINT_URL_STS.
+func (s *Server) URL() string { return s.url }
 
 // Issuer is the tokens' iss.
-func (s *Server) Issuer() string { return s.issuer }
+func (s *Server) Issuer() string { return issuer }
 
-// Subject is the tokens' sub.
-func (s *Server) Subject() string { return s.subject }
+// Subject is the tokens' sub, the ARN of the caller's role.
+func (s *Server) Subject() string { return subject }
 
-// Key verifies the tokens. It is the same for all servers of a process.
+// Key verifies the tokens. All servers of a process have the same.
 func (s *Server) Key() *rsa.PublicKey { return &key().PublicKey }
 
-// Fail refuses every signed request with this error code and HTTP status, until Fail("", 0). AWS's own pairs are:
-// OutboundWebIdentityFederationDisabledException, SessionDurationEscalationException, AccessDenied and
-// ExpiredToken 403; JWTPayloadSizeExceededException and Throttling 400; ServiceUnavailable 503.
+// Fail refuses every signed request with an error code and an HTTP status, until Fail("", 0). AWS
+// answers OutboundWebIdentityFederationDisabledException, SessionDurationEscalationException and
+// AccessDenied with 403, Throttling with 400, and ServiceUnavailable with 503.
 func (s *Server) Fail(code string, status int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.fault = nil
-	if code != "" {
-		s.fault = fail(status, code, "A fault that a test asked for.")
-	}
+	s.code, s.status = code, status
 }
 
-// Count is how many signed requests asked for a token since the start, those refused and the SDK's retries among them.
+// Count is the number of signed requests so far, refused ones and the SDK's retries included.
 func (s *Server) Count() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.asked
+}
+
+func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
+	status, body := s.answer(r)
+	// An answer within microseconds, which AWS never gives, can make the SDK repeat the request: see
+	// minLatency in secretstoretest.
+	time.Sleep(2 * time.Millisecond)
+	w.Header().Set("Content-Type", "text/xml")
+	w.WriteHeader(status)
+	_, _ = w.Write([]byte(body))
+}
+
+// credential matches a Signature Version 4 header and finds the access key ID and the Region.
+var credential = regexp.MustCompile(`^AWS4-HMAC-SHA256 Credential=([^/, ]+)/\d{8}/([^/, ]+)/sts/aws4_request, `)
+
+func (s *Server) answer(r *http.Request) (status int, body string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	refuse := func(code string, status int) (int, string) {
+		return status, "<ErrorResponse><Error><Code>" + code + "</Code><Message>Refused to " + subject + "</Message></Error></ErrorResponse>"
+	}
+	caller := credential.FindStringSubmatch(r.Header.Get("Authorization"))
+	if caller == nil {
+		return refuse("MissingAuthenticationToken", http.StatusForbidden)
+	}
+	s.asked++
+	audience, life, ok := parse(r)
+	switch {
+	case s.code != "":
+		return refuse(s.code, s.status)
+	case !ok:
+		return refuse("ValidationError", http.StatusBadRequest)
+	case s.options.Authorize != nil && !s.options.Authorize(caller[1], audience):
+		return refuse("AccessDenied", http.StatusForbidden)
+	}
+	at := s.options.Now().UTC().Truncate(time.Second)
+	expires := at.Add(life)
+	token := sign(map[string]any{
+		"iss": issuer, "sub": subject, "aud": audience,
+		"iat": at.Unix(), "nbf": at.Unix(), "exp": expires.Unix(), "jti": rand.Text(),
+		"https://sts.amazonaws.com/": map[string]string{"aws_account": account, "source_region": caller[2]},
+	})
+	return http.StatusOK, "<GetWebIdentityTokenResponse><GetWebIdentityTokenResult><WebIdentityToken>" + token + "</WebIdentityToken>" +
+		"<Expiration>" + expires.Format(time.RFC3339) + "</Expiration></GetWebIdentityTokenResult></GetWebIdentityTokenResponse>"
+}
+
+// parse reads a request. It is not ok if it breaks a rule of the API reference, or asks for what
+// the stand-in does not have.
+func parse(r *http.Request) (audience string, life time.Duration, ok bool) {
+	seconds, _ := strconv.Atoi(r.PostFormValue("DurationSeconds"))
+	audience = r.PostFormValue("Audience.member.1")
+	characters := utf8.RuneCountInString(audience)
+	return audience, time.Duration(seconds) * time.Second, len(r.PostForm) == 5 &&
+		r.PostFormValue("Action") == "GetWebIdentityToken" && r.PostFormValue("Version") == "2011-06-15" &&
+		r.PostFormValue("SigningAlgorithm") == "RS256" &&
+		characters >= 1 && characters <= 1000 && seconds >= 60 && seconds <= 3600
+}
+
+// key signs all tokens of all servers, since it takes long to make one.
+var key = sync.OnceValue(func() *rsa.PrivateKey {
+	k, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		panic(err)
+	}
+	return k
+})
+
+// sign makes an RS256 JWT (RFC 7515, RFC 7518 section 3.3).
+func sign(claims map[string]any) string {
+	payload, _ := json.Marshal(claims) // strings and numbers
+	enc := base64.RawURLEncoding.EncodeToString
+	signed := enc([]byte(`{"alg":"RS256","typ":"JWT","kid":"ststest"}`)) + "." + enc(payload)
+	sum := sha256.Sum256([]byte(signed))
+	signature, _ := rsa.SignPKCS1v15(nil, key(), crypto.SHA256, sum[:]) // a good key and a digest of the right size
+	return signed + "." + enc(signature)
 }

@@ -1,10 +1,13 @@
 package cloudwatchtest
 
 import (
+	"cmp"
 	"fmt"
-	"regexp"
-	"strconv"
+	"maps"
+	"slices"
 	"time"
+
+	"entra-connector/internal/templatetest"
 )
 
 // State of an alarm.
@@ -19,184 +22,150 @@ const (
 // Alarm is an alarm of a template.
 type Alarm struct {
 	Name string // its logical ID
-	alarmProperties
+	properties
+	fill *float64 // replaces missing data points
 }
 
-// extraPeriods is how much further back CloudWatch looks than the evaluation
-// periods, for data points in place of missing ones. That it does is documented;
-// how far is not, but for an example of five points for three periods.
+// What a template may use. An alarm with anything else is refused, since it would be evaluated
+// wrongly.
+var (
+	statistics = map[string]func([]float64) float64{
+		"Minimum": slices.Min[[]float64],
+		"Maximum": slices.Max[[]float64],
+		"Sum": func(values []float64) (sum float64) {
+			for _, v := range values {
+				sum += v
+			}
+			return sum
+		},
+	}
+	comparisons = map[string]func(v, threshold float64) bool{
+		"GreaterThanThreshold": func(v, threshold float64) bool { return v > threshold },
+		"LessThanThreshold":    func(v, threshold float64) bool { return v < threshold },
+	}
+	treatments = []string{"missing", "ignore", "breaching", "notBreaching"}
+)
+
+type metric struct {
+	Namespace, MetricName string
+	Dimensions            []struct{ Name, Value string }
+}
+
+// properties are those of AWS::CloudWatch::Alarm that may occur.
+type properties struct {
+	AlarmName, AlarmDescription string
+	AlarmActions, OKActions     []string
+	metric
+	Period    int
+	Statistic string
+	Metrics   []struct {
+		ID, Expression string
+		ReturnData     any
+		MetricStat     struct {
+			Metric metric
+			Period int
+			Stat   string
+		}
+	}
+	ComparisonOperator                   string
+	Threshold                            *float64
+	EvaluationPeriods, DatapointsToAlarm int
+	TreatMissingData                     string
+}
+
+// Alarms returns the alarms among a template's resources, by name.
+func Alarms(resources map[string]templatetest.Resource) ([]Alarm, error) {
+	var alarms []Alarm
+	for _, name := range slices.Sorted(maps.Keys(resources)) {
+		if resources[name].Type == "AWS::CloudWatch::Alarm" {
+			a, err := newAlarm(name, resources[name])
+			if err != nil {
+				return nil, fmt.Errorf("alarm %s: %w", name, err)
+			}
+			alarms = append(alarms, a)
+		}
+	}
+	return alarms, nil
+}
+
+func newAlarm(name string, resource templatetest.Resource) (Alarm, error) {
+	a := Alarm{Name: name}
+	if err := resource.Decode(&a.properties); err != nil {
+		return a, err
+	}
+	a.DatapointsToAlarm = cmp.Or(a.DatapointsToAlarm, a.EvaluationPeriods)
+	if n := len(a.Metrics); n > 0 { // one metric, filled with zeros
+		filled, q := a.Metrics[0], a.Metrics[n-1]
+		if n != 2 || filled.Expression != "FILL("+q.ID+", 0)" || filled.ReturnData != nil || q.ReturnData != false {
+			return a, fmt.Errorf("these metrics are not known here: %+v", a.Metrics)
+		}
+		a.fill, a.metric, a.Period, a.Statistic = new(0.0), q.MetricStat.Metric, q.MetricStat.Period, q.MetricStat.Stat
+	}
+	if a.Period < 60 || statistics[a.Statistic] == nil || comparisons[a.ComparisonOperator] == nil || a.Threshold == nil ||
+		a.EvaluationPeriods == 0 || !slices.Contains(treatments, a.TreatMissingData) {
+		return a, fmt.Errorf("a property is missing or not known here: %+v", a.properties)
+	}
+	return a, nil
+}
+
+// extraPeriods is how much further back than its periods an alarm looks for data points in place of
+// missing ones. The documentation says that it does, but not how far; its example has five points
+// for three periods.
 const extraPeriods = 2
 
 // Evaluate returns the alarm's state at a time, given the state before.
-func (a Alarm) Evaluate(m *Metrics, now time.Time, before State) (State, error) {
-	points, err := a.points(m, now)
-	if err != nil {
-		return before, fmt.Errorf("alarm %s: %w", a.Name, err)
+func (a Alarm) Evaluate(m Metrics, now time.Time, before State) State {
+	var dimensions []string
+	for _, d := range a.Dimensions {
+		dimensions = append(dimensions, d.Name+"="+d.Value)
 	}
-	breaches, err := comparison(a.ComparisonOperator, *a.Threshold)
-	if err != nil {
-		return before, fmt.Errorf("alarm %s: %w", a.Name, err)
+	period := time.Duration(a.Period) * time.Second
+	values := make([][]float64, a.EvaluationPeriods+extraPeriods) // by period, the newest last
+	for _, p := range m[key(a.Namespace, a.MetricName, dimensions)] {
+		i := len(values) - 1 - int((now.Sub(p.At)-1)/period)
+		if p.At.Before(now) && i >= 0 {
+			values[i] = append(values[i], p.Value)
+		}
 	}
-	return a.judge(points, breaches, before), nil
+	points, found := make([]*float64, len(values)), false // nil for none
+	for i, v := range values {
+		if len(v) > 0 {
+			points[i], found = new(statistics[a.Statistic](v)), true
+		}
+	}
+	for i := range points {
+		if found && points[i] == nil { // FILL leaves a metric without any data point as it is
+			points[i] = a.fill
+		}
+	}
+	return a.judge(points, before)
 }
 
-// judge decides as the tables in "Configuring how CloudWatch alarms treat missing
-// data" have it: real data points count before missing ones are made up.
-func (a Alarm) judge(points []*float64, breaches func(float64) bool, before State) State {
-	toAlarm := a.DatapointsToAlarm
-	if toAlarm == 0 {
-		toAlarm = a.EvaluationPeriods
-	}
+// judge follows the tables in "Configuring how CloudWatch alarms treat missing data": missing data
+// points only count when there are too few others.
+func (a Alarm) judge(points []*float64, before State) State {
 	breaching, well, oldest := 0, 0, 0
 	for i := len(points) - 1; i >= 0 && breaching+well < a.EvaluationPeriods; i-- {
 		switch p := points[i]; {
 		case p == nil:
-		case breaches(*p):
+		case comparisons[a.ComparisonOperator](*p, *a.Threshold):
 			breaching, oldest = breaching+1, len(points)-i
 		default:
 			well++
 		}
 	}
 	missing := a.EvaluationPeriods - breaching - well
-	switch {
-	case breaching >= toAlarm, a.TreatMissingData == "breaching" && breaching+missing >= toAlarm:
+	switch treat := a.TreatMissingData; {
+	case breaching >= a.DatapointsToAlarm, treat == "breaching" && breaching+missing >= a.DatapointsToAlarm:
 		return InAlarm
-	case well > 0, a.TreatMissingData == "notBreaching", a.TreatMissingData == "breaching":
+	case well > 0, treat == "notBreaching", treat == "breaching":
 		return OK
-	case a.TreatMissingData == "ignore":
+	case treat == "ignore":
 		return before
 	case breaching == 0:
 		return InsufficientData
-	case oldest >= toAlarm:
+	case oldest >= a.DatapointsToAlarm:
 		return InAlarm
 	}
 	return before
-}
-
-func comparison(operator string, threshold float64) (func(float64) bool, error) {
-	switch operator {
-	case "GreaterThanThreshold":
-		return func(v float64) bool { return v > threshold }, nil
-	case "GreaterThanOrEqualToThreshold":
-		return func(v float64) bool { return v >= threshold }, nil
-	case "LessThanThreshold":
-		return func(v float64) bool { return v < threshold }, nil
-	case "LessThanOrEqualToThreshold":
-		return func(v float64) bool { return v <= threshold }, nil
-	}
-	return nil, fmt.Errorf("comparison %s is not known here", operator)
-}
-
-// fill is the one expression that is known here.
-var fill = regexp.MustCompile(`^FILL\((\w+), *(-?[0-9.]+)\)$`)
-
-// points are the alarm's data points, the newest last, with nil for none.
-func (a Alarm) points(m *Metrics, now time.Time) ([]*float64, error) {
-	if len(a.Metrics) == 0 {
-		return a.statistics(m, now, metricStat{metricName{a.Namespace, a.MetricName, a.Dimensions}, a.Period, a.Statistic})
-	}
-	stats := make(map[string][]*float64)
-	for _, q := range a.Metrics {
-		if q.MetricStat == nil {
-			continue
-		}
-		points, err := a.statistics(m, now, *q.MetricStat)
-		if err != nil {
-			return nil, err
-		}
-		stats[q.ID] = points
-	}
-	var returned []*float64
-	for _, q := range a.Metrics {
-		if q.ReturnData != nil && !*q.ReturnData {
-			continue
-		}
-		if returned != nil {
-			return nil, fmt.Errorf("more than one query returns data")
-		}
-		returned = stats[q.ID]
-		if q.Expression != "" {
-			call := fill.FindStringSubmatch(q.Expression)
-			if call == nil || stats[call[1]] == nil {
-				return nil, fmt.Errorf("expression %s is not known here", q.Expression)
-			}
-			value, err := strconv.ParseFloat(call[2], 64)
-			if err != nil {
-				return nil, err
-			}
-			returned = filled(stats[call[1]], value)
-		}
-	}
-	if returned == nil {
-		return nil, fmt.Errorf("no query returns data")
-	}
-	return returned, nil
-}
-
-// filled is FILL: of a metric without any data point it makes none.
-func filled(points []*float64, value float64) []*float64 {
-	out := make([]*float64, len(points))
-	some := false
-	for i, p := range points {
-		out[i] = p
-		if some = some || p != nil; p == nil {
-			out[i] = &value
-		}
-	}
-	if !some {
-		return points
-	}
-	return out
-}
-
-func (a Alarm) statistics(m *Metrics, now time.Time, s metricStat) ([]*float64, error) {
-	period := time.Duration(s.Period) * time.Second
-	if period < time.Minute || period%time.Minute != 0 {
-		return nil, fmt.Errorf("a period of %d s is not known here", s.Period)
-	}
-	dimensions := make(map[string]string)
-	for _, d := range s.Metric.Dimensions {
-		dimensions[d.Name] = d.Value
-	}
-	all := m.points[key(s.Metric.Namespace, s.Metric.MetricName, dimensions)]
-	n := a.EvaluationPeriods + extraPeriods
-	points := make([]*float64, n)
-	for i := range n {
-		from := now.Add(-period * time.Duration(n-i))
-		var values []float64
-		for _, p := range all {
-			if !p.at.Before(from) && p.at.Before(from.Add(period)) {
-				values = append(values, p.value)
-			}
-		}
-		if len(values) == 0 {
-			continue
-		}
-		value, err := statistic(s.Stat, values)
-		if err != nil {
-			return nil, err
-		}
-		points[i] = &value
-	}
-	return points, nil
-}
-
-func statistic(name string, values []float64) (float64, error) {
-	sum, least, most := 0.0, values[0], values[0]
-	for _, v := range values {
-		sum, least, most = sum+v, min(least, v), max(most, v)
-	}
-	switch name {
-	case "Sum":
-		return sum, nil
-	case "Average":
-		return sum / float64(len(values)), nil
-	case "Minimum":
-		return least, nil
-	case "Maximum":
-		return most, nil
-	case "SampleCount":
-		return float64(len(values)), nil
-	}
-	return 0, fmt.Errorf("statistic %s is not known here", name)
 }
