@@ -12,13 +12,12 @@ import (
 	"sync"
 	"testing"
 
-	"entra-connector/internal/connector"
-
 	"entra-connector/internal/awsidentity/ststest"
 	"entra-connector/internal/secretstore/secretstoretest"
 	"entra-connector/internal/signals"
 	"entra-connector/internal/stack"
 	. "entra-connector/internal/stack/stacktest"
+	"entra-connector/internal/templatetest"
 	"entra-connector/pkg/entra/entratest"
 )
 
@@ -51,12 +50,12 @@ func scenario(c *Connector) []step {
 			return nil
 		}
 	}
-	sweep := func(event string, want connector.SweepReport) func(*Connector) error {
+	sweep := func(event string, refreshed, failed int) action {
 		return func(functions *Connector) error {
 			result := functions.Invoke(functions.Refresh, event)
-			var got connector.SweepReport
-			if err := json.Unmarshal(result.Payload, &got); err != nil || result.FunctionError != "" ||
-				got.Refreshed != want.Refreshed || got.Failed != want.Failed {
+			var got struct{ Refreshed, Failed int }
+			err := json.Unmarshal(result.Payload, &got)
+			if err != nil || result.FunctionError != "" || got.Refreshed != refreshed || got.Failed != failed {
 				return fmt.Errorf("the sweep answers %s", result.Payload)
 			}
 			return nil
@@ -101,36 +100,30 @@ func scenario(c *Connector) []step {
 		`,"federation":{"audience":"` + audience + `"}}`
 	const named = `{"connections":["default/two"],"force":true}`
 	return []step{
-		{"provisioning a connection with a new app", call("POST", "/connections", Body("connection", "one"), 201)},
-		{"provisioning the same again", call("POST", "/connections", Body("connection", "one"), 200)},
-		{"provisioning a connection of an app that exists", call("POST", "/connections", Object("tenant_id", "fabrikam.com", "connection", "two"), 201)},
-		{"provisioning with a new client secret", call("POST", "/connections", Body("connection", "one", "client_secret", NewSecret), 200)},
-		{"listing connections", call("GET", "/connections", "", 200)},
-		{"showing a connection", call("GET", "/connections/default/one", "", 200)},
-		{"refreshing a connection by hand", call("POST", "/connections/default/one/refresh", "", 200)},
-		{"telling of refusals and recoveries by hand", told(
-			call("POST", "/connections/default/two/refresh", "", 200), call("POST", "/connections/default/two/refresh", "", 422))},
-		{"showing why a refresh by hand was refused", refused(call("POST", "/connections/default/one/refresh", "", 422), "default/one")},
-		{"listing apps", call("GET", "/apps", "", 200)},
-		{"showing an app", call("GET", "/apps/default", "", 200)},
-		{"replacing an app's credential", call("PUT", "/apps/default", AppBody(), 200)},
-		{"creating an app", call("PUT", "/apps/spare", AppBody(), 201)},
-		{"deleting an app", call("DELETE", "/apps/spare", "", 204)},
-		{"restoring a deleted app", call("PUT", "/apps/spare", AppBody(), 201)},
-		{"deleting a connection", call("DELETE", "/connections/default/two", "", 204)},
-		{"restoring a deleted connection", call("POST", "/connections", Object("tenant_id", "fabrikam.com", "connection", "two"), 201)},
-		{"a scheduled sweep", func(functions *Connector) error {
-			expiring("default/two") // and default/one is on a token from before the app's new credential
-			return sweep(`{}`, connector.SweepReport{Refreshed: 2})(functions)
-		}},
-		{"sweeping what an event names", sweep(`{"connections":["default/two"],"force":true}`, connector.SweepReport{Refreshed: 1})},
-		{"telling of refusals and recoveries in sweeps", told(
-			sweep(`{"connections":["default/two"],"force":true}`, connector.SweepReport{Refreshed: 1}),
-			sweep(`{"connections":["default/two"],"force":true}`, connector.SweepReport{Failed: 1}))},
-		{"sweeping everything", sweep(`{"force":true}`, connector.SweepReport{Refreshed: 2})},
-		{"showing why a sweep was refused", refused(sweep(`{"force":true}`, connector.SweepReport{Failed: 2}), "default/one", "default/two")},
-		{"provisioning without a stored credential", call("POST", "/connections", federated, 201)},
-		{"sweeping what has no stored credential", sweep(`{"connections":["federated/one"],"force":true}`, connector.SweepReport{Refreshed: 1})},
+		{"provision", call("POST", "/connections", Body("connection", "one"), 201)},
+		{"provision again", call("POST", "/connections", Body("connection", "one"), 200)},
+		{"provision with known app", call("POST", "/connections", bodyOfTwo, 201)},
+		{"provision with new secret", call("POST", "/connections", Body("connection", "one", "client_secret", NewSecret), 200)},
+		{"list connections", call("GET", "/connections", "", 200)},
+		{"show connection", call("GET", one, "", 200)},
+		{"refresh by hand", call("POST", one+"/refresh", "", 200)},
+		{"events by hand", events(refreshTwo(200), refreshTwo(422))},
+		{"refusal by hand", refused(call("POST", one+"/refresh", "", 422), "default/one")},
+		{"list apps", call("GET", "/apps", "", 200)},
+		{"show app", call("GET", "/apps/default", "", 200)},
+		{"replace credential", call("PUT", "/apps/default", AppBody(), 200)},
+		{"create app", call("PUT", "/apps/spare", AppBody(), 201)},
+		{"delete app", call("DELETE", "/apps/spare", "", 204)},
+		{"restore app", call("PUT", "/apps/spare", AppBody(), 201)},
+		{"delete connection", call("DELETE", "/connections/default/two", "", 204)},
+		{"restore connection", call("POST", "/connections", bodyOfTwo, 201)},
+		{"scheduled sweep", sweep(`{}`, 1, 0)}, // default/one has a token from before its app's new credential
+		{"named sweep", sweep(named, 1, 0)},
+		{"events of sweeps", events(sweep(named, 1, 0), sweep(named, 0, 1))},
+		{"forced sweep", sweep(`{"force":true}`, 2, 0)},
+		{"refusal in sweep", refused(sweep(`{"force":true}`, 0, 2), "default/one", "default/two")},
+		{"provision federated", call("POST", "/connections", federated, 201)},
+		{"sweep federated", sweep(`{"connections":["federated/one"],"force":true}`, 1, 0)},
 	}
 }
 
@@ -166,9 +159,9 @@ func try(t *testing.T, granted []permission) (stopped []string, output string) {
 		if err == nil {
 			continue
 		}
-		output := c.Output()[before:]
-		if !strings.Contains(output, "AccessDenied") && !strings.Contains(output, "federation_denied") {
-			t.Errorf("%s: %v, and nobody is told that a permission is missing:\n%s", s.name, err, output)
+		said := c.Output()[before:]
+		if !strings.Contains(said, "AccessDenied") && !strings.Contains(said, "federation_denied") {
+			t.Errorf("%s: %v, and nobody is told that a permission is missing:\n%s", s.name, err, said)
 		}
 		stopped, output = append(stopped, s.name), output+said
 		if err := s.do(twin()); err != nil {

@@ -13,12 +13,11 @@ import (
 	"testing"
 	"time"
 
-	"entra-connector/internal/connector"
-
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
 
+	"entra-connector/internal/connector"
 	"entra-connector/internal/signals"
 	"entra-connector/internal/signals/eventbridgetest"
 )
@@ -31,64 +30,75 @@ type bus struct {
 	log    *bytes.Buffer
 }
 
-func connection(i int) connector.Connection {
-	name := fmt.Sprintf("c%05d", i)
-	return connector.Connection{
-		ConnectionRef: connector.ConnectionRef{App: "default", Name: name}, TenantID: "aaaaaaaa-0000-4000-8000-000000000001",
-		RefreshedAt: now,
-		SecretName:  "entra/connections/default/" + name,
-		SecretARN:   "arn:aws:secretsmanager:eu-central-1:" + account + ":secret:entra/connections/default/" + name + "-AbCdEf",
+func start(t *testing.T) bus {
+	b := bus{T: t, server: eventbridgetest.Start(t), log: new(bytes.Buffer)}
+	client := eventbridge.New(eventbridge.Options{BaseEndpoint: aws.String(b.server.URL()), Region: "eu-central-1",
+		Credentials: credentials.NewStaticCredentialsProvider("id", "c4nary", ""), Retryer: aws.NopRetryer{}})
+	b.Events = signals.NewEvents(client, "default", slog.New(slog.NewJSONHandler(b.log, nil)))
+	return b
+}
+
+// refuse reports that connections are refused, by number.
+func (b bus) refuse(from, to int) {
+	for i := from; i < to; i++ {
+		b.Changed(b.Context(), refused(i))
 	}
+}
+
+// want compares the entries of the requests, the number of events and the log, which is emptied.
+func (b bus) want(requests []int, events int, log string) {
+	b.Helper()
+	if got := b.server.Requests(); !slices.Equal(got, requests) || len(b.server.Events()) != events {
+		b.Errorf("requests of %v entries and %d events, want %v and %d", got, len(b.server.Events()), requests, events)
+	}
+	got := b.log.String()
+	if _, line, found := strings.Cut(got, `,"level"`); found { // after the time
+		got = `"level"` + strings.TrimSpace(line)
+	}
+	if got != log {
+		b.Errorf("logged %s\nwant %s", got, log)
+	}
+	b.log.Reset()
+}
+
+func lost(events int, code string) string {
+	return fmt.Sprintf(`"level":"ERROR","msg":"events not published","events":%d,"code":"%s"}`, events, code)
 }
 
 func refused(i int) connector.Connection {
-	c := connection(i)
-	c.Failure = &connector.Failure{Status: connector.StatusRefused, Code: "AADSTS7000222", Advice: connector.Explain("AADSTS7000222"), At: now.Add(time.Hour), TraceID: "t", CorrelationID: "c"}
-	return c
+	name := fmt.Sprintf("c%05d", i)
+	return connector.Connection{
+		ConnectionRef: connector.ConnectionRef{App: "default", Name: name}, TenantID: "aaaaaaaa-0000-4000-8000-000000000001",
+		RefreshedAt: now, SecretName: "entra/connections/default/" + name,
+		SecretARN: "arn:aws:secretsmanager:eu-central-1:210987654321:secret:entra/connections/default/" + name + "-AbCdEf",
+		Failure: &connector.Failure{Status: connector.StatusRefused, Code: "AADSTS7000222", At: now.Add(time.Hour),
+			TraceID: "t", CorrelationID: "c", ConsentURL: "u"},
+	}
 }
 
 func TestEvents(t *testing.T) {
-	e, s, log := start(t)
-	e.Changed(t.Context(), refused(1))
-	unlisted := connection(2)
-	unlisted.SecretARN = ""
-	e.Changed(t.Context(), unlisted)
-	if n := len(s.Requests()); n != 0 {
-		t.Errorf("%d requests for two events, before they are flushed", n)
-	}
-	e.Flush(t.Context())
-	e.Flush(t.Context())
-	if got, want := s.Requests(), []int{2}; !reflect.DeepEqual(got, want) {
-		t.Errorf("requests of %v entries, want %v", got, want)
-	}
+	b := start(t)
+	b.Changed(t.Context(), refused(1))
+	recovered := refused(2)
+	recovered.Failure, recovered.SecretARN = nil, ""
+	b.Changed(t.Context(), recovered)
+	b.want(nil, 0, "")
+	b.Flush(t.Context())
+	b.Flush(t.Context())
+	b.want([]int{2}, 2, "")
 	explained := connector.Explain("AADSTS7000222")
-	want := []eventbridgetest.Event{
-		{Bus: "default", Source: "entra-connector", DetailType: "entra.connection.refused", Resources: []string{refused(1).SecretARN}},
-		{Bus: "default", Source: "entra-connector", DetailType: "entra.connection.recovered"},
-	}
-	details := []map[string]any{
-		{"app": "default", "connection": "c00001", "tenant_id": "aaaaaaaa-0000-4000-8000-000000000001", "status": "refused",
-			"at": "2026-11-23T01:02:03Z", "secret_name": "entra/connections/default/c00001", "code": "AADSTS7000222",
-			"title": explained.Title, "action": explained.Action, "trace_id": "t", "correlation_id": "c"},
-		{"app": "default", "connection": "c00002", "tenant_id": "aaaaaaaa-0000-4000-8000-000000000001", "status": "ok",
-			"at": "2026-11-23T00:02:03Z", "secret_name": "entra/connections/default/c00002"},
-	}
-	got := s.Events()
-	if len(got) != len(want) {
-		t.Fatalf("%d events, want %d", len(got), len(want))
-	}
-	for i := range got {
-		var detail map[string]any
-		if err := json.Unmarshal([]byte(got[i].Detail), &detail); err != nil || !reflect.DeepEqual(detail, details[i]) {
-			t.Errorf("detail\n got %v\nwant %v", detail, details[i])
-		}
-		got[i].Detail = ""
-		if !reflect.DeepEqual(got[i], want[i]) {
-			t.Errorf("event\n got %+v\nwant %+v", got[i], want[i])
-		}
-	}
-	if log.Len() > 0 {
-		t.Errorf("logged: %s", log)
+	title, _ := json.Marshal(explained.Title)
+	action, _ := json.Marshal(explained.Action)
+	if got, want := b.server.Events(), []eventbridgetest.Event{
+		{Bus: "default", Source: "entra-connector", DetailType: "entra.connection.refused", Resources: []string{refused(1).SecretARN},
+			Detail: `{"app":"default","connection":"c00001","tenant_id":"aaaaaaaa-0000-4000-8000-000000000001","status":"refused",` +
+				`"at":"2026-11-23T01:02:03Z","secret_name":"entra/connections/default/c00001","code":"AADSTS7000222",` +
+				`"title":` + string(title) + `,"action":` + string(action) + `,"consent_url":"u","trace_id":"t","correlation_id":"c"}`},
+		{Bus: "default", Source: "entra-connector", DetailType: "entra.connection.recovered",
+			Detail: `{"app":"default","connection":"c00002","tenant_id":"aaaaaaaa-0000-4000-8000-000000000001","status":"ok",` +
+				`"at":"2026-11-23T00:02:03Z","secret_name":"entra/connections/default/c00002"}`},
+	}; !reflect.DeepEqual(got, want) {
+		t.Errorf("events\n got %+v\nwant %+v", got, want)
 	}
 }
 

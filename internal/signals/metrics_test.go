@@ -11,19 +11,31 @@ import (
 	"testing"
 	"time"
 
-	"entra-connector/internal/connector"
-
 	"github.com/aws/aws-lambda-go/lambdacontext"
 
+	"entra-connector/internal/connector"
 	"entra-connector/internal/signals"
 	"entra-connector/internal/signals/cloudwatchtest"
 )
 
 var now = time.Date(2026, 11, 23, 1, 2, 3, 456789000, time.FixedZone("", 3600))
 
-// sweepMetrics are the metrics after a sweep, as CloudWatch has them, under their
-// name and what dimensions they have beside the function.
-func sweepMetrics(t *testing.T, report connector.SweepReport, took time.Duration) map[string][]float64 {
+// lines takes whole lines only: the logger writes to the same stream.
+type lines struct {
+	*testing.T
+	log bytes.Buffer
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	if bytes.Count(p, []byte("\n")) != 1 || p[len(p)-1] != '\n' || !json.Valid(p) {
+		l.Errorf("this is not one line: %q", p)
+	}
+	return l.log.Write(p)
+}
+
+// metricsOf returns the metrics that a sweep leaves, by name and any dimensions besides the
+// function.
+func metricsOf(t *testing.T, report connector.SweepReport, took time.Duration) map[string]float64 {
 	t.Helper()
 	out := &lines{T: t}
 	ctx := lambdacontext.NewContext(t.Context(), &lambdacontext.LambdaContext{AwsRequestID: "3f1c"})
@@ -92,63 +104,10 @@ func TestMetricsOfTheWorstApps(t *testing.T) {
 		apps[fmt.Sprintf("failed%02d", i)] = connector.Health{FailedBy: map[string]int{"timeout": i + 1, "store": 1}}
 	}
 	apps["refused"] = connector.Health{Refused: 1}
-	var metrics []string
-	for name := range sweepMetrics(t, connector.SweepReport{Apps: apps}, 0) {
-		if strings.HasPrefix(name, "Failed App=") {
-			metrics = append(metrics, name)
-		}
-	}
-	all := strings.Join(metrics, " ")
-	if len(metrics) != 50 || !strings.Contains(all, "refused") || !strings.Contains(all, "failed11") || strings.Contains(all, "failed10") {
-		t.Errorf("%d apps have metrics: %v", len(metrics), metrics)
-	}
-}
-
-// Lambda and CloudWatch know a line by these members.
-func TestMetricLine(t *testing.T) {
-	var out bytes.Buffer
-	ctx := lambdacontext.NewContext(t.Context(), &lambdacontext.LambdaContext{AwsRequestID: "3f1c"})
-	signals.Metrics{Out: &out, Function: "f", Now: func() time.Time { return now }}.Sweep(ctx, connector.SweepReport{}, 0)
-	var got map[string]any
-	if err := json.Unmarshal(out.Bytes(), &got); err != nil {
-		t.Fatalf("%v: %s", err, &out)
-	}
-	if got["level"] != "INFO" || got["timestamp"] != "2026-11-23T00:02:03.456789Z" || got["requestId"] != "3f1c" {
-		t.Errorf("line %s", &out)
-	}
-	if aws, _ := got["_aws"].(map[string]any); aws["Timestamp"] != float64(now.UnixMilli()) {
-		t.Errorf("_aws is %v", got["_aws"])
-	}
-}
-
-// lines counts Writes, and fails where one is not a whole line.
-type lines struct {
-	t  *testing.T
-	mu sync.Mutex
-	n  int
-}
-
-func (l *lines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.n++; bytes.Count(p, []byte("\n")) != 1 || p[len(p)-1] != '\n' || !json.Valid(p) {
-		l.t.Errorf("not one line: %q", p)
-	}
-	return len(p), nil
-}
-
-// The logger writes to the same stream, at the same time.
-func TestALineIsOneWrite(t *testing.T) {
-	out := &lines{t: t}
-	log := slog.New(slog.NewJSONHandler(out, nil))
-	metrics := signals.Metrics{Out: out, Function: "f", Now: time.Now}
-	var group sync.WaitGroup
-	for range 8 {
-		group.Go(func() { metrics.Sweep(context.Background(), connector.SweepReport{}, 0) })
-		group.Go(func() { log.Info("sweep done", "checked", 1) })
-	}
-	group.Wait()
-	if out.n != 16 {
-		t.Errorf("%d writes, want 16", out.n)
+	metrics := metricsOf(t, connector.SweepReport{Apps: apps}, 0)
+	names := slices.DeleteFunc(slices.Collect(maps.Keys(metrics)), func(name string) bool { return !strings.HasPrefix(name, "Failed App=") })
+	all := strings.Join(names, " ")
+	if len(names) != 50 || !strings.Contains(all, "refused") || !strings.Contains(all, "failed11") || strings.Contains(all, "failed10") {
+		t.Errorf("%d apps have metrics: %v", len(names), names)
 	}
 }
