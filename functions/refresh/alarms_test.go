@@ -104,9 +104,13 @@ func (w *watch) older(d time.Duration) {
 	}
 	w.aged.Add(1)
 	for _, name := range w.Secrets.Names() {
-		value, _ := w.Secrets.Value(name)
-		description, _ := w.Secrets.Description(name)
-		w.Secrets.Put(name, age(value), age(description))
+		var before string
+		w.Secrets.Edit(name, func(x *secretstoretest.Secret) {
+			before, x.Value, x.Description = x.Version, age(x.Value), age(x.Description)
+		})
+		w.Secrets.Edit(name, func(x *secretstoretest.Secret) { // a description is about one version
+			x.Description = strings.Replace(x.Description, before, x.Version, 1)
+		})
 	}
 }
 

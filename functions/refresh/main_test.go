@@ -37,15 +37,16 @@ func provision(t *testing.T, c *Connector) {
 // for an hour before.
 func age(t *testing.T, c *Connector, name string, left time.Duration) {
 	t.Helper()
-	value, _ := c.Secrets.Value("entra/connections/" + name)
-	description, _ := c.Secrets.Description("entra/connections/" + name)
-	var state map[string]any
-	if err := json.Unmarshal([]byte(description), &state); err != nil {
-		t.Fatal(err)
-	}
-	state["expires_at"] = time.Now().Add(left).UTC()
-	aged, _ := json.Marshal(state)
-	c.Secrets.Put("entra/connections/"+name, value, string(aged))
+	c.Secrets.Edit("entra/connections/"+name, func(x *secretstoretest.Secret) {
+		var state map[string]any
+		if err := json.Unmarshal([]byte(x.Description), &state); err != nil {
+			t.Error(err)
+		}
+		expires := time.Now().Add(left).UTC().Truncate(time.Second)
+		state["expires_at"], state["refreshed_at"], state["lifetime"] = expires, expires.Add(-time.Hour), 3600
+		aged, _ := json.Marshal(state)
+		x.Description = string(aged)
+	})
 }
 
 func TestScheduledSweep(t *testing.T) {

@@ -52,7 +52,7 @@ func TestMetricsAfterSweeps(t *testing.T) {
 	check := func(step, event string, left time.Duration, changes map[string]float64) {
 		t.Helper()
 		want := map[string]float64{"SweepsSucceeded": 1, "Checked": 3, "Due": 0, "Refreshed": 0, "Failed": 0, "Waiting": 0, "Deferred": 0,
-			"Refused": 0, "NewRefusals": 0, "Recovered": 0, "ExpiringCredentials": 1}
+			"Refused": 0, "NewRefusals": 0, "Recovered": 0, "ExpiringCredentials": 1, "StaleEntries": 0}
 		maps.Copy(want, changes)
 		got := metricsOf(t, c, event)
 		if life := got["ShortestLife"]; left != 0 && (life > left.Seconds() || life <= left.Seconds()-60) {
@@ -70,7 +70,7 @@ func TestMetricsAfterSweeps(t *testing.T) {
 	check("nothing is due", `{}`, 40*time.Minute, nil)
 
 	// One is refused, one fails for a reason that passes, one cannot be stored.
-	c.Entra.Fail(entratest.Fault{Tenant: TenantA, ClientID: ClientID, Response: entratest.Refused(7000222)})
+	c.Entra.Fail(entratest.Fault{Tenant: TenantA, ClientID: ClientID, Response: entratest.Refused(7000112)})
 	c.Entra.Fail(entratest.Fault{Tenant: TenantB, ClientID: ClientID, Response: entratest.Throttled("600")})
 	c.Secrets.Fail(secretstoretest.Fault{Op: "UpdateSecret", Secret: "entra/connections/other/c", Error: "ThrottlingException"})
 	age(t, c, "default/a", 5*time.Minute) // which does not count, since it needs a person
@@ -148,7 +148,7 @@ func TestEventsOnChanges(t *testing.T) {
 		c.Entra.Fail(entratest.Fault{Tenant: TenantB, Response: entratest.Throttled("1")}) // nobody has to act
 		if step.refused {
 			status = 422
-			c.Entra.Fail(entratest.Fault{Tenant: TenantA, Response: entratest.Refused(7000222)})
+			c.Entra.Fail(entratest.Fault{Tenant: TenantA, Response: entratest.Refused(7000112)})
 		}
 		step.refresh(status)
 		events := c.Events.Events()[before:]

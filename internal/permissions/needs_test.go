@@ -4,35 +4,42 @@ package permissions
 // without it, and which steps of the scenario stop working. Whoever adds, removes or changes a
 // permission in the template has to change this list.
 var needs = map[string]struct{ told, stops string }{
-	"ProvisionRole ListAppsAndConnections secretsmanager:ListSecrets on *": {"listing secrets: AccessDeniedException",
+	"ProvisionRole ListAppsAndConnections secretsmanager:ListSecrets on *": {"ListSecrets: entra/",
 		"list connections, list apps, replace credential, create app, delete app, restore app"},
-	"ProvisionRole KeepAppsAndConnections secretsmanager:CreateSecret on entra/apps/*": {"creating secret: AccessDeniedException",
+	"ProvisionRole KeepAppsAndConnections secretsmanager:CreateSecret on entra/apps/*": {"CreateSecret: entra/",
 		"provision, create app, restore app, provision federated"},
-	"ProvisionRole KeepAppsAndConnections secretsmanager:CreateSecret on entra/connections/*": {"creating secret: AccessDeniedException",
+	"ProvisionRole KeepAppsAndConnections secretsmanager:CreateSecret on entra/connections/*": {"CreateSecret: entra/",
 		"provision, provision with known app, restore connection, provision federated"},
-	"ProvisionRole KeepAppsAndConnections secretsmanager:DescribeSecret on entra/apps/*": {"describing secret: AccessDeniedException",
-		"provision with known app, show app, replace credential, create app, delete app, restore app, restore connection"},
-	"ProvisionRole KeepAppsAndConnections secretsmanager:DescribeSecret on entra/connections/*": {"describing secret: AccessDeniedException",
+	"ProvisionRole KeepAppsAndConnections secretsmanager:DescribeSecret on entra/apps/*": {"DescribeSecret: entra/",
+		"provision, provision with known app, provision with new secret, show app, replace credential, " +
+			"create app, delete app, restore app, restore connection, provision federated"},
+	"ProvisionRole KeepAppsAndConnections secretsmanager:DescribeSecret on entra/connections/*": {"DescribeSecret: entra/",
 		"provision, provision again, provision with known app, provision with new secret, show connection, refresh by hand, " +
 			"events by hand, refusal by hand, delete connection, restore connection, provision federated"},
-	"ProvisionRole KeepAppsAndConnections secretsmanager:UpdateSecret on entra/apps/*": {"updating secret: AccessDeniedException",
-		"provision with known app, provision with new secret, replace credential, delete app, restore app, restore connection"},
-	"ProvisionRole KeepAppsAndConnections secretsmanager:UpdateSecret on entra/connections/*": {"updating secret: AccessDeniedException",
-		"provision again, provision with new secret, refresh by hand, events by hand, refusal by hand, delete connection, restore connection"},
-	"ProvisionRole KeepAppsAndConnections secretsmanager:DeleteSecret on entra/apps/*":         {"deleting secret: AccessDeniedException", "delete app"},
-	"ProvisionRole KeepAppsAndConnections secretsmanager:DeleteSecret on entra/connections/*":  {"deleting secret: AccessDeniedException", "delete connection"},
-	"ProvisionRole KeepAppsAndConnections secretsmanager:RestoreSecret on entra/apps/*":        {"restoring secret: AccessDeniedException", "restore app"},
-	"ProvisionRole KeepAppsAndConnections secretsmanager:RestoreSecret on entra/connections/*": {"restoring secret: AccessDeniedException", "restore connection"},
-	"ProvisionRole ReadCredentialsButNoToken secretsmanager:GetSecretValue on entra/apps/*": {"reading app: AccessDeniedException",
-		"provision, provision again, provision with known app, provision with new secret, refresh by hand, events by hand, " +
-			"refusal by hand, replace credential, create app, restore app, restore connection, provision federated"},
+	"ProvisionRole KeepAppsAndConnections secretsmanager:UpdateSecret on entra/apps/*": {"UpdateSecret: entra/", "provision with new secret, replace credential, restore app"},
+	"ProvisionRole KeepAppsAndConnections secretsmanager:UpdateSecret on entra/connections/*": {"UpdateSecret: entra/",
+		"provision again, provision with new secret, refresh by hand, events by hand, refusal by hand, " +
+			"restore connection"},
+	"ProvisionRole KeepAppsAndConnections secretsmanager:TagResource on entra/apps/*": {"TagResource: entra/",
+		"provision, provision with known app, replace credential, create app, delete app, restore app, " +
+			"restore connection, provision federated"},
+	"ProvisionRole KeepAppsAndConnections secretsmanager:TagResource on entra/connections/*": {"TagResource: entra/",
+		"provision, provision with known app, delete connection, restore connection, provision federated"},
+	"ProvisionRole TakeBackNotesOnApps secretsmanager:UntagResource on entra/apps/*":           {"UntagResource: entra/", "restore app"},
+	"ProvisionRole KeepAppsAndConnections secretsmanager:DeleteSecret on entra/apps/*":         {"DeleteSecret: entra/", "delete app"},
+	"ProvisionRole KeepAppsAndConnections secretsmanager:DeleteSecret on entra/connections/*":  {"DeleteSecret: entra/", "delete connection"},
+	"ProvisionRole KeepAppsAndConnections secretsmanager:RestoreSecret on entra/apps/*":        {"RestoreSecret: entra/", "restore app"},
+	"ProvisionRole KeepAppsAndConnections secretsmanager:RestoreSecret on entra/connections/*": {"RestoreSecret: entra/", "restore connection"},
+	"ProvisionRole ReadCredentialsButNoToken secretsmanager:GetSecretValue on entra/apps/*": {"GetSecretValue: entra/",
+		"provision, provision again, provision with known app, provision with new secret, refresh by hand, " +
+			"events by hand, refusal by hand, replace credential, restore connection, provision federated"},
 	"ProvisionRole TellOfConnections events:PutEvents on event-bus/default" + onlyOurEvents: {`"message":"events not published"`, "events by hand"},
 	"ProvisionRole ProveWhoItIs sts:GetWebIdentityToken on *" + onlyForEntra:                {"federation_denied", "provision federated"},
-	"RefreshRole ListConnections secretsmanager:ListSecrets on *": {"sweep failed: listing secrets: AccessDeniedException",
+	"RefreshRole ListConnections secretsmanager:ListSecrets on *": {"sweep failed: ListSecrets: entra/",
 		"scheduled sweep, forced sweep, refusal in sweep"},
 	"RefreshRole ReadCredentialsButNoToken secretsmanager:GetSecretValue on entra/apps/*": {`"code":"AccessDeniedException","status":"retrying"`,
 		"scheduled sweep, named sweep, events of sweeps, forced sweep, refusal in sweep, sweep federated"},
-	"RefreshRole FindNamedConnections secretsmanager:DescribeSecret on entra/connections/*": {"sweep failed: describing secret: AccessDeniedException",
+	"RefreshRole FindNamedConnections secretsmanager:DescribeSecret on entra/connections/*": {"sweep failed: DescribeSecret: entra/",
 		"named sweep, events of sweeps, refusal in sweep, sweep federated"},
 	"RefreshRole StoreTokens secretsmanager:UpdateSecret on entra/connections/*": {`"message":"token not stored"`,
 		"scheduled sweep, named sweep, events of sweeps, forced sweep, refusal in sweep, sweep federated"},
@@ -42,8 +49,8 @@ var needs = map[string]struct{ told, stops string }{
 
 // Conditions of permissions.
 const (
-	onlyOurEvents = ` when {"ForAllValues:StringEquals":{"events:source":["entra-connector"]},` +
-		`"StringEquals":{"events:detail-type":["entra.connection.refused","entra.connection.recovered"]}}`
+	onlyOurEvents = ` when {"ForAllValues:StringEquals":{"events:detail-type":["entra.connection.refused","entra.connection.recovered"],` +
+		`"events:source":["entra-connector"]},"Null":{"events:detail-type":["false"],"events:source":["false"]}}`
 	onlyForEntra   = ` when {"ForAllValues:StringEquals":{"sts:IdentityTokenAudience":["api://AzureADTokenExchange"]}}`
 	onlyForSecrets = ` when {"StringEquals":{"kms:ViaService":["secretsmanager.us-east-1.amazonaws.com"]}}`
 )
@@ -63,6 +70,8 @@ var usedElsewhere = map[string]string{
 	"IntegrationPolicy ReadTokens secretsmanager:DescribeSecret on entra/connections/default/*": "the Secrets Store CSI driver, which looks for a new version first",
 	"ProvisionRole UseTheKeyOfTheSecrets kms:Decrypt on key/secrets" + onlyForSecrets:           "reading an app, replacing a value",
 	"ProvisionRole UseTheKeyOfTheSecrets kms:GenerateDataKey on key/secrets" + onlyForSecrets:   "creating and replacing an app or a connection",
+	"ProvisionRole UseTheKeyOfTheSecrets kms:Encrypt on key/secrets" + onlyForSecrets:           "creating and replacing an app or a connection, by the API reference of UpdateSecret",
+	"RefreshRole UseTheKeyOfTheSecrets kms:Encrypt on key/secrets" + onlyForSecrets:             "storing a token, by the API reference of UpdateSecret",
 	"RefreshRole UseTheKeyOfTheSecrets kms:Decrypt on key/secrets" + onlyForSecrets:             "reading an app, storing a token",
 	"RefreshRole UseTheKeyOfTheSecrets kms:GenerateDataKey on key/secrets" + onlyForSecrets:     "storing a token",
 	"IntegrationPolicy DecryptThem kms:Decrypt on key/secrets" + onlyForSecrets:                 "an integration reading a token",

@@ -10,7 +10,9 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"entra-connector/internal/awsidentity/ststest"
 	"entra-connector/internal/secretstore/secretstoretest"
@@ -64,13 +66,13 @@ func scenario(c *Connector) []step {
 	// refused does something while Entra refuses, and wants the connections to show that.
 	refused := func(do action, connections ...string) action {
 		return func(functions *Connector) error {
-			c.Entra.Fail(entratest.Fault{Response: entratest.Refused(7000222)})
+			c.Entra.Fail(entratest.Fault{Response: entratest.Refused(7000112)})
 			defer c.Entra.ClearFaults()
 			if err := do(functions); err != nil {
 				return err
 			}
 			for _, name := range connections {
-				if d, _ := c.Secrets.Description("entra/connections/" + name); !strings.Contains(d, "AADSTS7000222") {
+				if d, _ := c.Secrets.Description("entra/connections/" + name); !strings.Contains(d, "AADSTS7000112") {
 					return fmt.Errorf("%s shows %s", name, d)
 				}
 			}
@@ -136,11 +138,12 @@ func try(t *testing.T, granted []permission) (stopped []string, output string) {
 	may := func(accessKeyID, action, resource string, keys map[string][]string) bool {
 		return accessKeyID == "local" || allowed(granted, accessKeyID, action, resource, keys)
 	}
+	var waited atomic.Int64
 	c := Start(t, stack.Options{
-		Secrets: secretstoretest.Options{Authorize: func(accessKeyID, action, resource string) bool {
+		Secrets: secretstoretest.Options{Now: func() time.Time { return time.Now().Add(time.Duration(waited.Load())) }, Authorize: func(accessKeyID, action, resource string) bool {
 			return may(accessKeyID, action, resource, nil)
 		}},
-		STS: ststest.Options{Authorize: func(accessKeyID, audience string) bool {
+		STS: ststest.Options{Now: time.Now, Authorize: func(accessKeyID, audience string) bool {
 			return may(accessKeyID, "sts:GetWebIdentityToken", "*", map[string][]string{"sts:IdentityTokenAudience": {audience}})
 		}},
 		ProvisionEnv: []string{"AWS_ACCESS_KEY_ID=ProvisionRole"},
@@ -164,6 +167,7 @@ func try(t *testing.T, granted []permission) (stopped []string, output string) {
 			t.Errorf("%s: %v, and nobody is told that a permission is missing:\n%s", s.name, err, said)
 		}
 		stopped, output = append(stopped, s.name), output+said
+		waited.Add(int64(2 * time.Minute)) // for what was begun and left
 		if err := s.do(twin()); err != nil {
 			t.Fatalf("%s: %v, with all permissions", s.name, err)
 		}
@@ -253,8 +257,8 @@ func TestRolesReachNoFurther(t *testing.T) {
 	const app, connection = "entra/apps/default", "entra/connections/default/one"
 	granted := permissions(t, templatetest.Read(t, everything))
 	never := map[string][]string{ // actions by role and secret
-		"RefreshRole " + app:                               {"CreateSecret", "UpdateSecret", "DeleteSecret", "RestoreSecret"},
-		"RefreshRole " + connection:                        {"CreateSecret", "GetSecretValue", "DeleteSecret", "RestoreSecret"},
+		"RefreshRole " + app:                               {"CreateSecret", "UpdateSecret", "DeleteSecret", "RestoreSecret", "TagResource", "UntagResource"},
+		"RefreshRole " + connection:                        {"CreateSecret", "GetSecretValue", "DeleteSecret", "RestoreSecret", "TagResource", "UntagResource"},
 		"ProvisionRole " + connection:                      {"GetSecretValue"},
 		"IntegrationPolicy " + app:                         {"GetSecretValue"},
 		"IntegrationPolicy " + connection:                  {"UpdateSecret"},
@@ -262,7 +266,7 @@ func TestRolesReachNoFurther(t *testing.T) {
 	}
 	for _, role := range []string{"ProvisionRole", "RefreshRole"} {
 		for _, name := range []string{"other", "entra", "entra/other", "entra-2/apps/default", "other/entra/apps/default", "entra/apps"} {
-			never[role+" "+name] = []string{"GetSecretValue", "DescribeSecret", "CreateSecret", "UpdateSecret", "DeleteSecret", "RestoreSecret"}
+			never[role+" "+name] = []string{"GetSecretValue", "DescribeSecret", "CreateSecret", "UpdateSecret", "DeleteSecret", "RestoreSecret", "TagResource"}
 		}
 		for audience, want := range map[string]bool{audience: true, "api://another": false} {
 			if allowed(granted, role, "sts:GetWebIdentityToken", "*", map[string][]string{"sts:IdentityTokenAudience": {audience}}) != want {

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -105,6 +106,9 @@ var operators = map[string]func(policy, request []string) bool{
 	},
 	"ForAllValues:StringEquals": func(policy, request []string) bool {
 		return !slices.ContainsFunc(request, func(v string) bool { return !slices.Contains(policy, v) })
+	},
+	"Null": func(policy, request []string) bool {
+		return len(policy) == 1 && policy[0] == strconv.FormatBool(len(request) == 0)
 	},
 }
 

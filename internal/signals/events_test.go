@@ -71,7 +71,8 @@ func refused(i int) connector.Connection {
 		ConnectionRef: connector.ConnectionRef{App: "default", Name: name}, TenantID: "aaaaaaaa-0000-4000-8000-000000000001",
 		RefreshedAt: now, SecretName: "entra/connections/default/" + name,
 		SecretARN: "arn:aws:secretsmanager:eu-central-1:210987654321:secret:entra/connections/default/" + name + "-AbCdEf",
-		Failure: &connector.Failure{Status: connector.StatusRefused, Code: "AADSTS7000222", At: now.Add(time.Hour),
+		Failure: &connector.Failure{Status: connector.StatusRefused, Code: "AADSTS7000222",
+			Advice: connector.Explain("AADSTS7000222"), At: now.Add(time.Hour),
 			TraceID: "t", CorrelationID: "c", ConsentURL: "u"},
 	}
 }

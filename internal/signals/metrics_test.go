@@ -62,7 +62,7 @@ func metricsOf(t *testing.T, report connector.SweepReport, took time.Duration) m
 
 func TestSweepMetrics(t *testing.T) {
 	report := connector.SweepReport{
-		Checked: 120, Due: 14, Refreshed: 11, Failed: 2, Waiting: 3, Deferred: 1,
+		Checked: 120, Due: 14, Refreshed: 11, Failed: 2, Waiting: 3, Deferred: 1, Stale: 6,
 		Expiring: make([]connector.Expiring, 2),
 		Health: connector.Health{Refused: 4, NewlyRefused: 1, Recovered: 5, FailedBy: map[string]int{"refused": 1, "store": 1, "timeout": 0},
 			Healthy: 116, ShortestLife: 29*time.Minute + 1500*time.Millisecond},
@@ -74,7 +74,7 @@ func TestSweepMetrics(t *testing.T) {
 	}
 	want := map[string]float64{
 		"SweepsSucceeded": 1, "Checked": 120, "Due": 14, "Refreshed": 11, "Failed": 2, "Waiting": 3, "Deferred": 1,
-		"Refused": 4, "NewRefusals": 1, "Recovered": 5, "ExpiringCredentials": 2, "ShortestLife": 1741, "SweepDuration": 2500,
+		"Refused": 4, "NewRefusals": 1, "Recovered": 5, "ExpiringCredentials": 2, "StaleEntries": 6, "ShortestLife": 1741, "SweepDuration": 2500,
 		"Failed Class=refused": 1, "Failed Class=store": 1,
 		"Failed App=refused": 1, "Refused App=refused": 4, "Failed App=store": 1, "Refused App=store": 0,
 	}
