@@ -31,7 +31,8 @@ const (
 )
 
 // everything are the parameters with which the roles get all permissions that they may get.
-var everything = map[string]string{"Federation": "true", "KmsKeyArn": "arn:aws:kms:us-east-1:123456789012:key/secrets"}
+var everything = map[string]string{"Federation": "true", "KmsKeyArn": "arn:aws:kms:us-east-1:123456789012:key/secrets",
+	"SubnetIds": "subnet-0", "SecurityGroupIds": "sg-0", "Tracing": "Active"}
 
 // action is something that a person relies on, done with some functions.
 type action func(functions *Connector) error
@@ -285,10 +286,13 @@ func TestRolesReachNoFurther(t *testing.T) {
 }
 
 func TestRolesFollowTheParameters(t *testing.T) {
-	for without, name := range map[string]string{"kms:": "Federation", "sts:": "KmsKeyArn"} {
-		for _, p := range permissions(t, templatetest.Read(t, map[string]string{"SecretPrefix": "team/tokens", name: everything[name]})) {
-			if strings.HasPrefix(p.action, without) {
-				t.Errorf("with %s alone, there is %s", name, p)
+	for action, name := range map[string]string{"kms:": "KmsKeyArn", "sts:": "Federation", "ec2:": "SubnetIds", "xray:": "Tracing"} {
+		without := maps.Clone(everything)
+		without["SecretPrefix"] = "team/tokens"
+		delete(without, name)
+		for _, p := range permissions(t, templatetest.Read(t, without)) {
+			if strings.HasPrefix(p.action, action) {
+				t.Errorf("without %s, there is %s", name, p)
 			}
 			if strings.HasPrefix(p.action, "secretsmanager:") && p.resource != "*" && !strings.HasPrefix(p.resource, secretARN+"team/tokens/") {
 				t.Errorf("with another prefix, there is %s", p)

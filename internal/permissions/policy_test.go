@@ -127,7 +127,7 @@ func allowed(granted []permission, role, action, resource string, request map[st
 	})
 }
 
-// matches knows one wildcard of IAM: * stands for any text.
+// matches knows the wildcards of IAM: * stands for any text, ? for any character.
 func matches(pattern, s string) bool {
-	return regexp.MustCompile(`^` + strings.ReplaceAll(regexp.QuoteMeta(pattern), `\*`, `.*`) + `$`).MatchString(s)
+	return regexp.MustCompile(`^` + strings.NewReplacer(`\*`, `.*`, `\?`, `.`).Replace(regexp.QuoteMeta(pattern)) + `$`).MatchString(s)
 }

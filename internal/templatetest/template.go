@@ -116,6 +116,8 @@ func (r *resolver) resolve(n *yaml.Node) any {
 		return r.resolve(n.Content[2])
 	case tag == "!Equals" && len(n.Content) == 2: // CloudFormation compares numbers as strings
 		return fmt.Sprint(r.resolve(n.Content[0])) == fmt.Sprint(r.resolve(n.Content[1]))
+	case tag == "!And" && len(n.Content) == 2:
+		return r.resolve(n.Content[0]) == true && r.resolve(n.Content[1]) == true
 	case tag == "!Not" && len(n.Content) == 1:
 		return r.resolve(n.Content[0]) == false
 	case tag == "!!seq":

@@ -71,6 +71,8 @@ class Stack:
         if function == "Fn::Equals":
             left, right = (str(self._resolve(x)) for x in of)
             return left == right
+        if function == "Fn::And":
+            return all(map(self._condition, of))
         if function == "Fn::Not":
             return not self._condition(of[0])
         raise NotImplementedError(function)
@@ -98,6 +100,8 @@ class Stack:
                 return self._resolve(of[1] if self.conditions[of[0]] else of[2])
             if function == "Fn::Join":
                 return of[0].join(map(str, self._resolve(of[1])))
+            if function == "Fn::Split":
+                return self._resolve(of[1]).split(of[0])
             if function == "Fn::Sub":
                 text, extra = of if isinstance(of, list) else (of, {})
                 extra = self._resolve(extra)

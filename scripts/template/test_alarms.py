@@ -19,6 +19,13 @@ EMITTED = {
 }
 ANCHORS = {re.sub("[^a-z0-9 -]", "", h.lower()).replace(" ", "-") for h in re.findall("^#+ (.*)$", PAGE, re.MULTILINE)}
 ALARMS = Stack().of_type("AWS::CloudWatch::Alarm")
+# What AWS emits.
+OTHERS = [
+    ("AWS/SQS", "ApproximateNumberOfMessagesVisible", {"QueueName": "<FailedSweeps.QueueName>"}),
+    ("AWS/Scheduler", "TargetErrorCount", {"ScheduleGroup": "<ScheduleGroup>"}),
+    ("AWS/Lambda", "Throttles", {"FunctionName": "<RefreshFunction>"}),
+    ("AWS/ApiGateway", "5xx", {"ApiId": "<Api>"}),
+]
 
 
 def metric_of(alarm):
@@ -31,17 +38,17 @@ def metric_of(alarm):
 
 
 def test_the_table_of_metrics_was_found():
-    assert len(EMITTED) == 13
+    assert len(EMITTED) == 14
 
 
 @pytest.mark.parametrize("name", ALARMS)
 class TestEachAlarm:
     def test_watches_a_metric_that_exists(self, name):
         namespace, metric, dimensions, _, period = metric_of(ALARMS[name])
-        if namespace == "AWS/SQS":
-            assert (metric, dimensions) == ("ApproximateNumberOfMessagesVisible", {"QueueName": "<FailedSweeps.QueueName>"})
+        if namespace != "EntraConnector":
+            assert (namespace, metric, dimensions) in OTHERS
         else:
-            assert namespace == "EntraConnector" and metric in EMITTED
+            assert metric in EMITTED
             assert dimensions == {"FunctionName": "<RefreshFunction>"}
         assert period == 60
 
@@ -67,9 +74,10 @@ class TestEachAlarm:
         assert anchor in ANCHORS
         assert ALARMS[name]["AlarmName"] == f"entra-connector-{anchor}"
 
-    def test_looks_back_over_several_sweeps(self, name):
+    def test_looks_back_far_enough(self, name):
         alarm = Stack(SilenceMinutes=45).resources[name]["Properties"]
-        assert alarm["EvaluationPeriods"] == (1 if name == "SweepFailed" else 45)
+        at_once = {"SweepFailed": 1, "ScheduleFailed": 1, "SweepThrottled": 1, "ApiFailed": 5}
+        assert alarm["EvaluationPeriods"] == at_once.get(name, 45)
 
 
 def test_the_topic_sends_mail_to_the_address():
@@ -135,7 +143,7 @@ class TestDashboard:
     def test_queries_fields_that_are_logged(self):
         (query,) = (w["properties"]["query"] for w in self.widgets if w["type"] == "log")
         assert query.startswith("SOURCE '<RefreshLogGroup>' | ")
-        logged = re.search(r'"refresh failed",(.*?)\)\n', (ROOT / "pkg/entra/refresh.go").read_text(), re.DOTALL)[1]
+        logged = re.search(r'"refresh failed",(.*?)\)\n', (ROOT / "internal/connector/refresh.go").read_text(), re.DOTALL)[1]
         asked = re.search(r"fields @timestamp, (.*?) \|", query)[1].split(", ") + ["status"]
         assert set(asked) <= set(re.findall(r'"([a-z_]+)"', logged))
 

@@ -17,6 +17,7 @@ VARIABLES = {
     "AZURE_AUTHORITY_HOST": "",
     "LOG_LEVEL": "INFO",
     "KMS_KEY_ID": "",
+    "SECRET_TAGS": "",
     "RECOVERY_WINDOW_DAYS": 30,
     "EVENT_BUS": "default",
     "AWS_ENDPOINT_URL_SECRETS_MANAGER": "",
@@ -51,6 +52,7 @@ class TestFunctions:
             WritesPerSecond="20",
             LogLevel="WARN",
             KmsKeyArn=key,
+            SecretTags="team=a,cost centre=7",
             RecoveryWindowDays=7,
         )
         assert stack.resources[function]["Properties"]["Environment"]["Variables"] == VARIABLES | {
@@ -59,6 +61,7 @@ class TestFunctions:
             "WRITES_PER_SECOND": "20",
             "LOG_LEVEL": "WARN",
             "KMS_KEY_ID": key,
+            "SECRET_TAGS": "team=a,cost centre=7",
             "RECOVERY_WINDOW_DAYS": 7,
         }
 
@@ -78,6 +81,21 @@ class TestFunctions:
         assert Stack(ReservedConcurrency=5).resources[function]["Properties"]["ReservedConcurrentExecutions"] == 5
 
 
+    def test_runs_in_a_vpc_and_is_traced_only_when_asked(self, function):
+        plain = Stack().resources[function]["Properties"]
+        assert "VpcConfig" not in plain and plain["TracingConfig"] == {"Mode": "PassThrough"}
+        stack = Stack(SubnetIds="subnet-1,subnet-2", SecurityGroupIds="sg-1", Tracing="Active")
+        asked = stack.resources[function]["Properties"]
+        assert asked["VpcConfig"] == {"SubnetIds": ["subnet-1", "subnet-2"], "SecurityGroupIds": ["sg-1"]}
+        assert asked["TracingConfig"] == {"Mode": "Active"}
+
+
+def test_every_role_has_the_boundary_that_was_given():
+    boundary = "arn:aws:iam::123456789012:policy/boundary"
+    for parameters, want in [({}, {None}), ({"PermissionsBoundaryArn": boundary}, {boundary})]:
+        assert {r.get("PermissionsBoundary") for r in Stack(**parameters).of_type("AWS::IAM::Role").values()} == want
+
+
 def test_the_transform_adds_no_permission():
     """internal/permissions compares those in the template with a reviewed list."""
 
@@ -85,7 +103,7 @@ def test_the_transform_adds_no_permission():
         return {name: r for name, r in template["Resources"].items() if r["Type"].startswith("AWS::IAM::")}
 
     written = roles_and_policies(source())
-    assert len(written) == 5 and roles_and_policies(transformed()) == written
+    assert len(written) == 7 and roles_and_policies(transformed()) == written
     stack = Stack(AlarmEmail="someone@contoso.example")
     others = [r["Properties"] for name, r in stack.resources.items() if name not in written]
     assert not any("Polic" in name for properties in others for name in properties)
@@ -112,8 +130,8 @@ def test_every_route_of_the_function_is_there_and_requires_a_signature():
 
 
 def test_the_api_is_throttled():
-    settings = Stack().the("AWS::ApiGatewayV2::Stage")["DefaultRouteSettings"]
-    assert 0 < settings["ThrottlingRateLimit"] <= settings["ThrottlingBurstLimit"] <= 100
+    settings = Stack(ApiRequestsPerSecond=35).the("AWS::ApiGatewayV2::Stage")["DefaultRouteSettings"]
+    assert settings == {"ThrottlingRateLimit": 35, "ThrottlingBurstLimit": 35}
 
 
 def test_the_api_logs_who_did_what_but_no_secret():
@@ -138,6 +156,7 @@ def test_the_schedule_sweeps_everything_and_does_not_retry():
     schedule = Stack(Schedule="rate(10 minutes)").the("AWS::Scheduler::Schedule")
     assert schedule["ScheduleExpression"] == "rate(10 minutes)"
     assert "Name" not in schedule, "SAM would use the same name in every stack"
+    assert schedule["GroupName"] == "<ScheduleGroup>"
     assert schedule.get("State", "ENABLED") == "ENABLED"
     target = {"Arn": "<RefreshFunction.Arn>", "RoleArn": "<ScheduleRole.Arn>", "Input": "{}"}
     assert schedule["Target"] == target | {"RetryPolicy": {"MaximumRetryAttempts": 0}}
@@ -155,7 +174,9 @@ def test_a_failed_sweep_is_not_retried_but_goes_to_the_queue():
 def test_outputs_resolve():
     assert {name: output["Value"] for name, output in Stack(SecretPrefix="x").outputs.items()} == {
         "ApiUrl": "<Api.ApiEndpoint>",
+        "ViewerPolicyArn": "<ViewerPolicy>",
         "OperatorPolicyArn": "<OperatorPolicy>",
+        "AppAdministratorPolicyArn": "<AppAdministratorPolicy>",
         "IntegrationPolicyArn": "<IntegrationPolicy>",
         "DashboardName": "<Dashboard>",
         "ProvisionFunctionName": "<ProvisionFunction>",
@@ -203,6 +224,13 @@ def test_parameters_are_described_and_allow_their_default(parameter):
         ("AlarmEmail", "someone@contoso.example", "someone"),
         ("RecoveryWindowDays", 7, 6),
         ("IntegrationApp", "graph-1.prod", "*"),
+        ("IntegrationConnection", "*", "a*"),
+        ("IntegrationConnection", "contoso-graph", "a/b"),
+        ("SecretTags", "team=a,cost centre=7", "team"),
+        ("PermissionsBoundaryArn", "arn:aws:iam::123456789012:policy/team/boundary", "boundary"),
+        ("SubnetIds", "subnet-0a1b,subnet-2c3d", "subnet-0a1b, subnet-2c3d"),
+        ("SecurityGroupIds", "sg-0a1b", "default"),
+        ("ApiRequestsPerSecond", 100, 0),
         ("FederationAudience", "api://AzureADTokenExchange", "a b"),
     ],
 )
