@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"entra-connector/internal/lambdahost"
+	"entra-connector/internal/openapitest"
 	"entra-connector/internal/stack"
 	"entra-connector/pkg/entra/entratest"
 )
@@ -158,6 +159,13 @@ func (c *Connector) Call(method, path, body string) Reply {
 	w := httptest.NewRecorder()
 	c.API().ServeHTTP(w, r)
 	fmt.Fprintf(c.out, "%s %s: %d %v %s\n", method, path, w.Code, w.Header(), w.Body)
+	document, err := openapitest.Read()
+	if err == nil {
+		err = document.Check(method, path, body, w.Code, w.Header(), w.Body.Bytes())
+	}
+	if err != nil {
+		c.t.Errorf("not as in api/openapi.yaml: %v", err)
+	}
 	return Reply{w.Code, w.Header(), w.Body.String()}
 }
 
