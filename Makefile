@@ -13,8 +13,8 @@ FUZZTIME  ?= 10s
 VERSION ?= $(or $(patsubst v%,%,$(shell git describe --tags --dirty 2>/dev/null)),dev)
 COMMIT  ?= $(or $(shell git describe --always --dirty --abbrev=12 --exclude='*' 2>/dev/null),unknown)
 
-# A separate module, where Microsoft's own library tests the stand-in Entra.
-MSAL := pkg/entra/entratest/msal
+# Separate modules, so that the root does not depend on Microsoft's libraries.
+MODULES := pkg/entra/entratest/msal pkg/entratoken/azuretoken
 
 # Only the race detector needs a C compiler.
 export CGO_ENABLED := 0
@@ -28,7 +28,7 @@ SETUP    := entra-connector/internal/setup
 GO_BUILD  = go build -ldflags "-s -w -X $(SETUP).version=$(VERSION) -X $(SETUP).commit=$(COMMIT)"
 
 .DEFAULT_GOAL := help
-.PHONY: help needs-go build build/local demo local test check fuzz e2e bench release publish clean \
+.PHONY: help needs-go build build/local demo local test check fuzz e2e clients bench release publish clean \
 	build-ProvisionFunction build-RefreshFunction
 
 help: ## list the targets
@@ -62,7 +62,7 @@ test: needs-go ## run the tests, with the race detector if there is a C compiler
 	else \
 		race=; echo 'The race detector is off: it needs a C compiler.'; \
 	fi; \
-	set -x; go test $$race -shuffle=on $(TESTFLAGS) ./... && cd $(MSAL) && go test $$race -shuffle=on $(TESTFLAGS) ./...
+	set -ex; for module in . $(MODULES); do (cd $$module && go test $$race -shuffle=on $(TESTFLAGS) ./...); done
 
 # These packages do not pass errcheck yet. The test support does not have to.
 UNCHECKED := /(functions/provision|pkg/entra|cmd/local|internal/bench|internal/.*test|pkg/entra/entratest)$$
@@ -72,7 +72,7 @@ check: needs-go ## check format, code, modules, workflows and known vulnerabilit
 		{ echo "gofmt -w would change:"; echo "$$unformatted"; exit 1; }
 	go vet ./...
 	go mod tidy -diff
-	cd $(MSAL) && go vet ./... && go mod tidy -diff
+	set -e; for module in $(MODULES); do (cd $$module && go vet ./... && go mod tidy -diff); done
 	go run $(STATICCHECK) ./...
 	go run $(ERRCHECK) -ignoretests -exclude scripts/errcheck.txt $$(go list ./... | grep -Ev '$(UNCHECKED)')
 	go run $(ACTIONLINT)
@@ -83,6 +83,9 @@ fuzz: needs-go ## run each fuzz target for FUZZTIME (10s)
 
 e2e: needs-go ## test what needs more than Go: moto, the template, SAM's builds, the functions in containers
 	scripts/e2e.sh
+
+clients: build build/local ## check, test and build the Python and TypeScript clients: needs Python and Node
+	clients/test.sh
 
 bench: build ## measure the functions, and the same in Python: ten minutes; writes docs/performance.md
 	$(GO_BUILD) -o build/bench/bare ./internal/bench/bare
