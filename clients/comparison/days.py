@@ -37,8 +37,8 @@ def now_and_then(rng: random.Random) -> list[tuple[int, int]]:
 
 failing = now_and_then(random.Random("failing"))
 days = [
-    day("an ordinary day", (0, 0), failing),
-    day("a day on which Entra refuses for two hours", (32400, 39600), failing),
+    day("An ordinary day", (0, 0), failing),
+    day("A day on which Entra refuses for two hours", (32400, 39600), failing),
 ]
 lines = ",\n".join(json.dumps(d) for d in days)
 Path(__file__).parent.parent.joinpath("days.json").write_text(f"[\n{lines}\n]\n")
