@@ -164,8 +164,11 @@ func Value(token string, ends time.Time, life time.Duration) string {
 // Manager is Secrets Manager with a single secret.
 type Manager func() (value string, err error)
 
-func (m Manager) GetSecretValue(context.Context, *secretsmanager.GetSecretValueInput, ...func(*secretsmanager.Options)) (*secretsmanager.GetSecretValueOutput, error) {
+func (m Manager) GetSecretValue(ctx context.Context, _ *secretsmanager.GetSecretValueInput, _ ...func(*secretsmanager.Options)) (*secretsmanager.GetSecretValueOutput, error) {
 	value, err := m()
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
 	return &secretsmanager.GetSecretValueOutput{SecretString: &value}, err
 }
 
