@@ -13,9 +13,9 @@ FUZZTIME  ?= 10s
 VERSION ?= $(or $(patsubst v%,%,$(shell git describe --tags --dirty 2>/dev/null)),dev)
 COMMIT  ?= $(or $(shell git describe --always --dirty --abbrev=12 --exclude='*' 2>/dev/null),unknown)
 
-# The product, and modules of their own for what it must not depend on: Microsoft's library, which
-# tests the stand-in Entra, and a plotting library.
-MODULES := . pkg/entra/entratest/msal internal/bench
+# The product, and modules of their own for what it must not depend on: Microsoft's libraries, and one
+# that plots.
+MODULES := . pkg/entra/entratest/msal pkg/entratoken/azuretoken internal/bench
 
 # Only the race detector needs a C compiler.
 export CGO_ENABLED := 0
@@ -29,7 +29,7 @@ SETUP    := entra-connector/internal/setup
 GO_BUILD  = go build -ldflags "-s -w -X $(SETUP).version=$(VERSION) -X $(SETUP).commit=$(COMMIT)"
 
 .DEFAULT_GOAL := help
-.PHONY: help needs-go build build/local demo local test check fuzz e2e bench release publish clean \
+.PHONY: help needs-go build build/local demo local test check fuzz e2e clients bench release publish clean \
 	build-ProvisionFunction build-RefreshFunction
 
 help: ## list the targets
@@ -85,6 +85,9 @@ fuzz: needs-go ## run each fuzz target for FUZZTIME (10s)
 
 e2e: needs-go ## test what needs more than Go: moto, the template, SAM's builds, the functions in containers
 	scripts/e2e.sh
+
+clients: build build/local ## check, test and build the Python and TypeScript clients: needs Python and Node
+	clients/test.sh
 
 bench: build ## measure, also in Python, and write docs/performance.md: ten minutes; QUICK=1 writes nothing
 	cd internal/bench && $(GO_BUILD) -o ../../build/bench/bare ./bare && go build -o ../../build/bench/bench .

@@ -63,7 +63,16 @@ if ! cmp -s scripts/requirements.txt .venv/requirements.txt; then
 fi
 export PATH="$PWD/.venv/bin:$PATH"
 
-check 'The shell scripts pass shellcheck' shellcheck --exclude=SC2329 .ci/run scripts/*.sh scripts/*/*.sh
+check 'The shell scripts pass shellcheck' shellcheck --exclude=SC2329 .ci/run scripts/*.sh scripts/*/*.sh clients/*.sh
+
+# The clients for integrations
+
+what='The Python and TypeScript clients work, as built and installed'
+if command -v node >/dev/null && command -v npm >/dev/null; then
+	show "$what" make clients
+else
+	skip "$what" 'Node 20 or newer with npm'
+fi
 
 # Real Entra and real AWS
 
