@@ -39,8 +39,8 @@ func request(ctx context.Context, event events.APIGatewayV2HTTPRequest) (*http.R
 }
 
 // routeOf returns the method and the URL by which a request is routed. They are those of the route that
-// API Gateway authorised, wherever the event has one: the path may begin with a base path of a custom
-// domain. Only the route $default is for any path.
+// API Gateway authorised, if the event has one: the path may begin with a base path of a custom
+// domain. Only the route $default matches any path.
 func routeOf(event events.APIGatewayV2HTTPRequest) (method string, target *url.URL, err error) {
 	target = &url.URL{RawQuery: rawQuery(event)}
 	method, pattern, isRoute := strings.Cut(event.RouteKey, " ")
@@ -58,7 +58,7 @@ func routeOf(event events.APIGatewayV2HTTPRequest) (method string, target *url.U
 			target.Path = target.Path[1+len(stage):]
 		}
 	}
-	// Where net/http would redirect to the clean path, there is nothing to find.
+	// Answer 404 where net/http would redirect to the clean path.
 	if err != nil || !strings.HasPrefix(target.Path, "/") || path.Clean(target.Path) != target.Path {
 		return "", nil, errNoRoute
 	}

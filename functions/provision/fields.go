@@ -84,7 +84,7 @@ func readObject(body []byte, known []string) (map[string]string, []connector.Fie
 	fields := make(map[string]string)
 	var bad []connector.FieldError
 	reject := func(name, detail string) {
-		fields[name] = "" // given all the same: nothing is to be reported as missing because of it
+		fields[name] = "" // it was given, so it must not be reported as missing
 		if len(bad) < maxErrors && !slices.ContainsFunc(bad, func(e connector.FieldError) bool { return e.Field == name }) {
 			bad = append(bad, connector.FieldError{Field: name, Detail: detail})
 		}
@@ -102,7 +102,7 @@ func readObject(body []byte, known []string) (map[string]string, []connector.Fie
 		case !slices.Contains(known, name):
 			reject(shorten(name), "is not a field of this request")
 		case seen[name]:
-			reject(name, "stands more than once")
+			reject(name, "appears more than once")
 		case name == federation:
 			members, wrong, err := readObject(raw, []string{"audience"})
 			if err != nil {
@@ -134,7 +134,7 @@ func readObject(body []byte, known []string) (map[string]string, []connector.Fie
 	return fields, bad, nil
 }
 
-// shorten keeps a name that the caller made up from filling the answer.
+// shorten cuts a name that the caller made up, so that it cannot fill the answer.
 func shorten(name string) string {
 	const most = 64
 	if utf8.RuneCountInString(name) <= most {
@@ -201,7 +201,7 @@ func readListQuery(r *http.Request) (listQuery, error) {
 		detail := ""
 		switch given, value := values[name], values.Get(name); {
 		case len(given) > 1:
-			detail = "stands more than once"
+			detail = "appears more than once"
 		case name == "app":
 			if err := connector.CheckName(value); err != nil {
 				detail = err.Error()

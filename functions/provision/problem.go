@@ -52,13 +52,13 @@ const (
 
 var (
 	errNoRoute   = &problem{Status: http.StatusNotFound, Type: typeNotFound, Detail: "There is nothing at this path."}
-	errMethod    = &problem{Status: http.StatusMethodNotAllowed, Type: typeMethod, Detail: "This path does not know the method; see Allow."}
+	errMethod    = &problem{Status: http.StatusMethodNotAllowed, Type: typeMethod, Detail: "This path does not support the method; see Allow."}
 	errTooLarge  = &problem{Status: http.StatusRequestEntityTooLarge, Type: typeTooLarge, Detail: "The body is larger than 64 KiB."}
 	errMediaType = &problem{Status: http.StatusUnsupportedMediaType, Type: typeMediaType, Detail: "Send Content-Type: application/json, in UTF-8."}
 	errNotJSON   = &problem{Status: http.StatusBadRequest, Type: typeInvalid, Detail: "The body must be one JSON object."}
 )
 
-// defaultRetryAfter is sent where the cause names no time of its own.
+// defaultRetryAfter is sent if the error names no time of its own.
 const defaultRetryAfter = 30 * time.Second
 
 // problemOf is the one place where an error becomes an answer.
@@ -79,15 +79,15 @@ func problemOf(err error) problem {
 			Detail: "See errors for each field that is wrong.", Errors: invalid.Fields}
 	case errors.As(err, &noApp):
 		return problem{Status: http.StatusNotFound, Type: typeNotFound,
-			Detail: fmt.Sprintf("There is no app %q. Send all of it with the request, or PUT /apps/%[1]s first.", noApp.App)}
+			Detail: fmt.Sprintf("There is no app %q. Send all app fields with the request, or create it first with PUT /apps/%[1]s.", noApp.App)}
 	case errors.As(err, &conflict):
 		return problem{Status: http.StatusConflict, Type: typeConflict, Detail: conflictDetail(conflict)}
 	case errors.As(err, &refused):
 		return entraProblem(refused)
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
-		return problem{Status: http.StatusGatewayTimeout, Type: typeTimeout, Detail: "There was no answer in time. The same call may be sent again."}
+		return problem{Status: http.StatusGatewayTimeout, Type: typeTimeout, Detail: "There was no answer in time. Send the same request again."}
 	case errors.Is(err, connector.ErrUnreadable):
-		return problem{Status: http.StatusInternalServerError, Type: typeInternal, Detail: "What is stored of the app is unreadable. Replace it with PUT /apps/{app}."}
+		return problem{Status: http.StatusInternalServerError, Type: typeInternal, Detail: "The stored app is unreadable. Replace it with PUT /apps/{app}."}
 	case errors.As(err, &store):
 		return storeProblem(store)
 	}
@@ -101,7 +101,7 @@ func conflictDetail(e *connector.ConflictError) string {
 	case connector.InTheWay:
 		return fmt.Sprintf("Secret %s is in the way. %s. %s", e.Secret, e.Advice.Title, e.Advice.Action)
 	case connector.Replicated:
-		return fmt.Sprintf("Secret %s is replicated to %s, and AWS does not delete it so. Remove the replication first.", e.Secret, strings.Join(e.Fields, ", "))
+		return fmt.Sprintf("Secret %s is replicated to %s, and AWS does not delete a secret with replicas. Remove the replicas first.", e.Secret, strings.Join(e.Fields, ", "))
 	case connector.OtherScope:
 		return fmt.Sprintf("Connection %q exists for another scope, which it keeps. Use another connection name, or delete it first.", connection)
 	case connector.OtherApp:
@@ -124,18 +124,18 @@ func storeProblem(e *connector.StoreError) problem {
 	switch {
 	case e.Timeout:
 		p.Status, p.Type = http.StatusGatewayTimeout, typeTimeout
-		p.Detail = "Secrets Manager did not answer in time (" + call + "). The same call may be sent again."
+		p.Detail = "Secrets Manager did not answer in time (" + call + "). Send the same request again."
 		return p
 	case e.Code == connector.CodeBusy:
 		p.Detail = "Another request may still be at work on " + e.Secret + ". Send the same request again later."
 	case e.Code == connector.CodeNameTaken:
-		p.Detail = "AWS has not let go of the name " + e.Secret + " since it was deleted. Send the same request again later."
+		p.Detail = "AWS has not released the name " + e.Secret + " since its deletion. Send the same request again later."
 	case e.Code == connector.CodeContended:
-		p.Detail = "Other requests were faster, again and again. Send the same request again later."
+		p.Detail = "Other requests kept changing the same secret. Send the same request again later."
 	case e.Code == connector.CodeTooManyCalls:
 		p.Detail = "The request would take too many calls to Secrets Manager. Send it again later."
 	case e.Temporary:
-		p.Detail = fmt.Sprintf("Secrets Manager is not available (%s: %s). The same call may be sent again.", call, e.Code)
+		p.Detail = fmt.Sprintf("Secrets Manager is not available (%s: %s). Send the same request again later.", call, e.Code)
 	default:
 		p.Detail = fmt.Sprintf("Secrets Manager refused %s: %s.", call, e.Code)
 		p.Action = storeAction(e)
@@ -148,11 +148,11 @@ func storeProblem(e *connector.StoreError) problem {
 func storeAction(e *connector.StoreError) string {
 	switch e.Code {
 	case "AccessDeniedException":
-		return "Let IAM allow the function's role secretsmanager:" + e.Op + " on this secret, and the secret's KMS key allow its use; look for a deny in a service control policy, a permissions boundary or a resource policy as well."
+		return "Allow the function's role secretsmanager:" + e.Op + " on this secret and the use of its KMS key; also look for a deny in a service control policy, a permissions boundary or a resource policy."
 	case "DecryptionFailure", "EncryptionFailure":
 		return "Check that the secret's KMS key is enabled, and that its policy lets the function's role use it."
 	case "LimitExceededException":
-		return "Wait until AWS drops versions of the secret, of which it keeps about a hundred a day, or ask for a higher quota of secrets."
+		return "Wait until AWS drops old versions of the secret (it keeps about a hundred a day), or ask AWS for a higher quota of secrets."
 	}
 	return ""
 }
@@ -168,7 +168,7 @@ func entraProblem(e *entra.Error) problem {
 		p.Status, p.Type = http.StatusServiceUnavailable, typeUnavailable
 		p.retryAfter = cmp.Or(e.RetryAfter, defaultRetryAfter)
 		// Nothing has been stored, so no sweep tries again.
-		p.Action = "Send the same request again once the time in Retry-After is over."
+		p.Action = "Send the same request again after the time in Retry-After."
 	case entra.Timeout:
 		p.Status, p.Type = http.StatusGatewayTimeout, typeTimeout
 		p.Action = "Send the same request again."

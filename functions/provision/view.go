@@ -57,7 +57,7 @@ type appView struct {
 	Scope       string           `json:"scope,omitempty"`
 	Cloud       entra.Cloud      `json:"cloud"`
 	Credential  string           `json:"credential"`          // its kind
-	ExpiresAt   time.Time        `json:"expires_at,omitzero"` // of the credential, where known
+	ExpiresAt   time.Time        `json:"expires_at,omitzero"` // of the credential, if known
 	WithinDays  *int             `json:"expires_within_days,omitempty"`
 	Certificate *certificateView `json:"certificate,omitempty"`
 	Federation  *federationView  `json:"federation,omitempty"`
@@ -111,7 +111,7 @@ func viewApp(a connector.App, now time.Time) appView {
 	return v
 }
 
-// seconds leaves out what JSON cannot write.
+// seconds returns a time in whole seconds, or zero if JSON cannot write it.
 func seconds(t time.Time) time.Time {
 	if t = t.UTC().Truncate(time.Second); t.Year() < 1 || t.Year() > 9999 {
 		return time.Time{}

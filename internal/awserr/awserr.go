@@ -19,7 +19,7 @@ const (
 	Unreachable = "unreachable"
 )
 
-// Code names a failed call in one word: AWS's own code, [Timeout] also where the context's deadline has
+// Code names a failed call in one word: AWS's own code, [Timeout] also if the context's deadline has
 // passed, or [Unreachable].
 func Code(err error) string {
 	var api smithy.APIError

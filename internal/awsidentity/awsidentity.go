@@ -23,7 +23,7 @@ const (
 	life = 10 * time.Minute
 	// early is how long before its expiry an assertion is replaced.
 	early = time.Minute
-	// pause is how long a failure is repeated without asking STS again, so that a sweep does not
+	// pause is how long a failure stands before STS is asked again, so that a sweep does not
 	// ask for each connection.
 	pause = time.Second
 )
@@ -92,6 +92,6 @@ func explain(err error) error {
 	}
 	return &entra.Error{Class: entra.Unavailable, Code: "sts_unavailable", Advice: entra.Advice{
 		Title:  "AWS STS did not issue an identity token",
-		Action: "Nothing, if it passes: the next sweep tries again.",
+		Action: "Wait: the next sweep tries again.",
 	}}
 }

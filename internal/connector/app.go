@@ -23,8 +23,8 @@ func (a App) asksLike(b App) bool {
 	return len(a.differences(b)) == 0 && a.Credential.Equal(b.Credential)
 }
 
-// differences names the fields in which two apps are not the same app, for somebody who does not mean to
-// change it. Another credential of the same kind is not among them: it is a rotation.
+// differences names the fields that make b a different app from a. A new credential of the same kind is
+// not among them: it is a rotation.
 func (a App) differences(b App) []string {
 	var fields []string
 	if !strings.EqualFold(a.ClientID, b.ClientID) {
@@ -39,27 +39,27 @@ func (a App) differences(b App) []string {
 	return fields
 }
 
-// AppUse is an app without its credential, and who meets on it: those who create connections announce
-// them, and those who delete or replace the app hold it meanwhile. Each writes before it looks, so that
-// at least one of two sees the other.
+// AppUse is an app without its credential, and who is working on it. Whoever creates a connection
+// announces it, and whoever deletes or replaces the app holds it. Each writes first and then looks, so
+// at least one of two callers sees the other.
 type AppUse struct {
 	App
 	ID        string                  // identifies the app to the store
 	Announced map[string]Announcement // connections that may be too young to be listed, by name
-	Stale     []string                // what was said so long ago that it does not count any more, for the store
-	Busy      time.Duration           // for how long more connections are expected that are not announced one by one
-	Held      bool                    // somebody deletes or replaces the app now
+	Stale     []string                // keys of notes that no longer count, for the store to remove
+	Busy      time.Duration           // how long connections that were not announced by name may still appear
+	Held      bool                    // somebody is deleting or replacing the app
 	Now       time.Time               // by the store's clock
 }
 
-// Announcement says that a connection was about to be created at a time, in the place of what had a
-// version then.
+// Announcement says when a connection was about to be created, and which version of its secret it was
+// to replace.
 type Announcement struct {
 	At      time.Time
 	Version string
 }
 
-// Expiring is a credential that is close to its end.
+// Expiring is a credential that expires soon, or has expired.
 type Expiring struct {
 	App        string    `json:"app"`
 	Credential string    `json:"credential"` // its kind

@@ -53,14 +53,14 @@ func (a *Apps) put(ctx context.Context, req AppRequest) (app App, created bool, 
 		return app, true, err
 	}
 	if stored.asksLike(app) {
-		// There is nothing to rotate to. What was refused is tried again, and no more.
+		// Tokens are asked for as before. Only refused connections are tried again.
 		app.RotatedAt = stored.RotatedAt
 	}
 	_, err = a.Store.UpdateApp(ctx, use, app)
 	return app, false, err
 }
 
-// hold keeps others from creating connections on an app, and then looks who was before.
+// hold keeps others from creating connections on an app, and then looks for those who came first.
 func (a *Apps) hold(ctx context.Context, name string) (use AppUse, release func(context.Context), err error) {
 	if use, err = a.Store.LookAtApp(ctx, name); err != nil {
 		return use, nil, err
@@ -100,8 +100,8 @@ func (a *Apps) delete(ctx context.Context, name string) error {
 	return err
 }
 
-// unused looks at each connection itself. The listing may not show the youngest yet, and may still show
-// what has just been deleted.
+// unused looks at each connection itself, since the listing may miss new ones and may still show
+// deleted ones.
 func (a *Apps) unused(ctx context.Context, use AppUse) error {
 	check := func(name string, announced Announcement) error {
 		exists, err := a.Store.Exists(ctx, ConnectionRef{App: use.Name, Name: name}, announced)

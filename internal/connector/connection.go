@@ -18,13 +18,13 @@ const (
 	StatusRefused Status = "refused"
 )
 
-// Connection is one app in one customer tenant: what is known about it without its token.
+// Connection is one app in one customer tenant for one scope, without its token.
 type Connection struct {
 	ConnectionRef
-	TenantID string // GUID, lower case; empty where what is stored is unreadable
-	Scope    string // what it asks for, as long as it lives; empty where what is stored is unreadable
+	TenantID string // GUID, lower case; empty if the secret cannot be used
+	Scope    string // never changes; empty if the secret cannot be used
 
-	// What is known about the stored token. All of it is zero where that was overtaken.
+	// What is known about the stored token. All of it is zero if nothing is known; see known.
 	Cloud        entra.Cloud
 	TokenType    string
 	ExpiresAt    time.Time
@@ -33,10 +33,10 @@ type Connection struct {
 	AppRotatedAt time.Time     // the app's RotatedAt when the stored token was requested
 	Warnings     []string      // codes, about the stored token; see [Explain]
 	WholeAt      time.Time     // when the budget of writes is whole again; see spend
-	Failure      *Failure      // of the last refresh; nil where it succeeded
+	Failure      *Failure      // of the last refresh; nil if it succeeded
 
 	SecretName, SecretARN string // where integrations read the token
-	Blocked               bool   // the secret is not the connector's to change; Failure says why
+	Blocked               bool   // the connector must not change the secret; Failure says why
 	Version               string // identifies to the store what was read
 }
 
@@ -52,7 +52,7 @@ type Failure struct {
 	NextAttempt   time.Time
 	TraceID       string
 	CorrelationID string
-	ConsentURL    string // where an administrator consents, if that is what it takes
+	ConsentURL    string // where an administrator consents, if that would help
 }
 
 // Status returns the connection's health.
@@ -63,10 +63,10 @@ func (c Connection) Status() Status {
 	return c.Failure.Status
 }
 
-// known reports whether what is known about the stored token was not overtaken.
+// known reports whether the state of the stored token is known. A write that was overtaken hides it.
 func (c Connection) known() bool { return !c.ExpiresAt.IsZero() }
 
-// Seen returns the connection as it is to be shown at a time: a token that has expired is no health.
+// Seen returns the connection as it is shown at a time: with an expired token it is not healthy.
 func (c Connection) Seen(now time.Time) Connection {
 	if c.Failure == nil && !c.ExpiresAt.After(now) {
 		c.Failure = &Failure{Status: StatusRetrying, Code: CodeExpired, Advice: own[CodeExpired], At: c.ExpiresAt}
@@ -74,7 +74,7 @@ func (c Connection) Seen(now time.Time) Connection {
 	return c
 }
 
-// refusedSince is when the connection came to need a person, zero if it has not since its last token.
+// refusedSince is when the connection came to need a person, or zero if it does not.
 func (c Connection) refusedSince() time.Time {
 	if c.Failure == nil {
 		return time.Time{}

@@ -19,8 +19,8 @@ var (
 	// ErrChanged is what a [Store] reports when it is asked to replace what has been replaced or
 	// deleted since it was read.
 	ErrChanged = errors.New("changed since it was read")
-	// ErrUnreadable is what a [Store] reports for an app that somebody else has edited.
-	ErrUnreadable = errors.New("what is stored is unreadable")
+	// ErrUnreadable is what a [Store] reports for an app that somebody else has made unreadable.
+	ErrUnreadable = errors.New("the stored app is unreadable")
 )
 
 // AppNotFoundError is [ErrNotFound] for an app that a request for a connection names.
@@ -36,7 +36,7 @@ func (e *AppNotFoundError) Unwrap() error { return ErrNotFound }
 type ConflictError struct {
 	Reason     Conflict
 	App        string
-	Connection string       // where the conflict is about one
+	Connection string       // if the conflict is about one
 	Secret     string       // the name of the secret, for InTheWay and Replicated
 	Fields     []string     // what differs, for OtherApp; Regions, for Replicated
 	Advice     entra.Advice // for InTheWay and Unreadable
@@ -52,8 +52,8 @@ const (
 	OtherScope  Conflict = "the connection exists for another scope"
 	AppInUse    Conflict = "connections use the app"
 	AppGone     Conflict = "the connection's app does not exist"
-	Unreadable  Conflict = "what is stored of the connection is unreadable"
-	InTheWay    Conflict = "a secret of that name is not the connector's to change"
+	Unreadable  Conflict = "the stored connection is unreadable"
+	InTheWay    Conflict = "a secret has that name which the connector must not change"
 	Replicated  Conflict = "the secret has replicas"
 )
 

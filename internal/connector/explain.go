@@ -30,22 +30,22 @@ var own = map[string]entra.Advice{
 	CodeAppMissing: {Title: "The connection's app does not exist", Action: "Create the app again with PUT /apps/{app}, or delete the connection."},
 	CodeNotFound: {Title: "There is no such connection",
 		Action: "Check the name; a connection that was just provisioned may take five minutes to be listed."},
-	CodeUnreadable: {Title: "What is stored of the connection is unreadable", Action: "Provision it again with POST /connections."},
-	CodeUnfinished: {Title: "The connection's deletion has begun and not ended",
+	CodeUnreadable: {Title: "The stored connection is unreadable", Action: "Provision it again with POST /connections."},
+	CodeUnfinished: {Title: "The connection's deletion has not finished",
 		Action: "Delete it again, or provision it again with POST /connections a minute later."},
-	CodeUnknown: {Title: "What is known of the connection was overtaken", Action: "Nothing: the next sweep refreshes it."},
+	CodeUnknown: {Title: "The state of the connection is unknown", Action: "Wait: the next sweep refreshes it."},
 	CodeExpired: {Title: "The stored token has expired",
-		Action: "Find out why sweeps do not replace it: look at the alarms, and in the refresh function's log for the connection."},
-	CodeShortLived: {Title: "The tenant's policy issues tokens too short-lived to be kept fresh",
-		Action: "Have an administrator of the tenant exempt the app from the token lifetime policy, or set it to half an hour at least."},
+		Action: "Check the alarms, and look for the connection in the refresh function's log."},
+	CodeShortLived: {Title: "The tenant's policy makes tokens too short-lived to keep fresh",
+		Action: "Have an administrator of the tenant exempt the app from the token lifetime policy, or set it to at least half an hour."},
 	WarnNoRoles: {Title: "The token carries no permission",
 		Action: "Have an administrator of the tenant grant the app an application permission under Enterprise applications > Permissions, then refresh the connection."},
 	WarnDevOps: {Title: "Azure DevOps decides by its own list of users",
 		Action: "Add the app's service principal to the organization under Organization settings > Users, with a Basic licence."},
-	WarnSharePoint: {Title: "SharePoint does not accept tokens that were got with a client secret",
+	WarnSharePoint: {Title: "SharePoint does not accept tokens obtained with a client secret",
 		Action: "Give the app a certificate with PUT /apps/{app}, or use Microsoft Graph."},
 	WarnShortLived: {Title: "The tenant's policy issues short-lived tokens",
-		Action: "Have an administrator of the tenant lengthen the token lifetime policy to half an hour at least, or readers may find an expired token."},
+		Action: "Have an administrator of the tenant set the token lifetime policy to at least half an hour; otherwise readers may find an expired token."},
 }
 
 // Explain returns the advice for a code: one of the connector's own, or of Entra's.
@@ -59,7 +59,7 @@ func Explain(code string) entra.Advice {
 // Advise returns the advice for a failed exchange with Entra.
 func Advise(e *entra.Error) entra.Advice { return here(e.Advice) }
 
-// here adds how the connector is told of a new credential.
+// here adds how to give the connector a new credential.
 func here(a entra.Advice) entra.Advice {
 	if a.NewCredential {
 		a.Action = strings.TrimSuffix(a.Action, ".") + ", and replace the stored credential with PUT /apps/{app}."
@@ -68,7 +68,7 @@ func here(a entra.Advice) entra.Advice {
 	return a
 }
 
-// refusal returns a refusal of the connector's own.
+// refusal returns an error for one of the connector's own codes.
 func refusal(code string) *entra.Error {
 	return &entra.Error{Class: entra.Refused, Code: code, Advice: own[code]}
 }

@@ -12,8 +12,8 @@ type Health struct {
 	Recovered    int            // connections that no longer need a person
 	FailedBy     map[string]int // refreshes that failed, by their [entra.Class] or "store"
 	Healthy      int            // connections that need nobody
-	// ShortestLife is what is left of the token that expires first among Healthy. It is negative where
-	// that has expired, and zero where there is none.
+	// ShortestLife is what is left of the token that expires first among Healthy. It is negative if
+	// that has expired, and zero if there is none.
 	ShortestLife time.Duration
 }
 

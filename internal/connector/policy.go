@@ -12,7 +12,7 @@ import (
 // one secret may be written.
 
 // due reports whether a connection needs a new token:
-//   - less than the window is left of its life, or less than half of it where that is shorter, as with
+//   - less than the window is left of its life, or less than half of it if that is shorter, as with
 //     a tenant whose policy issues short tokens;
 //   - or the app was rotated after the token was requested, so that one sweep brings a new credential
 //     into use everywhere;
@@ -30,7 +30,7 @@ const (
 	// maxAge is the longest life that Entra gives a token, by policy. Whatever a token says, it is
 	// replaced after that.
 	maxAge = 24 * time.Hour
-	// maxSkew is how far clocks may be apart. What is further in the future was written by a wrong one.
+	// maxSkew is how far clocks may be apart. A time further in the future comes from a wrong clock.
 	maxSkew = 10 * time.Minute
 )
 
@@ -47,8 +47,8 @@ func sooner(c Connection, latest time.Duration, jitter float64) time.Duration {
 }
 
 // waiting reports whether a connection is to be left alone after a failure. A change of the app ends
-// the wait for a person, but not the wait that Entra asked for. A wait that is longer than any was
-// written by a wrong clock, and does not count.
+// the wait for a person, but not the wait that Entra asked for. A wait longer than maxWait comes from a
+// wrong clock, and does not count.
 func waiting(c Connection, app App, now time.Time) bool {
 	f := c.Failure
 	return f != nil && now.Before(f.NextAttempt) && f.NextAttempt.Sub(now) <= maxWait &&
@@ -103,6 +103,6 @@ func spent(wholeAt, now time.Time) bool {
 	return wholeAt.Sub(now) > (burst-1)*pace && believable(wholeAt, now)
 }
 
-// believable reports whether a right clock can have written this. A little more than the whole budget
-// may have been spent, by hand.
+// believable reports whether a correct clock can have written this. Refreshes by hand can spend
+// a little more than the whole budget.
 func believable(wholeAt, now time.Time) bool { return wholeAt.Sub(now) <= versionsPerDay*pace }

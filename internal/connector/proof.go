@@ -15,19 +15,19 @@ type Prover struct {
 	Entra *entra.Client
 }
 
-// settleWaits are the pauses before another try of a refusal that may settle. New secrets have been seen
+// settleWaits are the pauses before a refusal that may settle is repeated. New secrets have been seen
 // to take 4 to 18 seconds until they are known everywhere.
 var settleWaits = []time.Duration{2 * time.Second, 4 * time.Second, 8 * time.Second}
 
 const (
-	// rideOut is the least pause before the one other try of a failure that passes.
+	// rideOut is the shortest pause before a failure that passes is tried once more.
 	// Source: Microsoft Entra, "Build resilience in daemon applications".
 	rideOut = 5 * time.Second
 	// tryTime is what a token request takes, with much to spare.
 	tryTime = 3 * time.Second
 )
 
-// ask is a token that is asked for, and what became of it.
+// ask is a request for one token, and how it has gone so far.
 type ask struct {
 	tenantID, scope string
 
@@ -37,14 +37,14 @@ type ask struct {
 	err     error
 }
 
-// Token gets a token. Some refusals pass shortly after a change of the credential or the consent, and one
-// failure of Entra may pass: it tries those again, as long as there is time. Errors are those of
+// Token gets a token. As long as there is time, it repeats refusals that may settle after a change, and
+// once a failure of Entra that passes. Errors are those of
 // [entra.Client.Token].
 func (p Prover) Token(ctx context.Context, app App, scope, tenantID string) (entra.Token, error) {
 	return p.first(ctx, app, &ask{tenantID: tenantID, scope: scope})
 }
 
-// first gets the first token that one of the tenants grants. Its error is that of the first of them.
+// first asks several tenants and returns the first token. The error is that of the first tenant.
 func (p Prover) first(ctx context.Context, app App, asks ...*ask) (entra.Token, error) {
 	begin := time.Now()
 	for _, a := range asks {
@@ -72,7 +72,7 @@ func (p Prover) first(ctx context.Context, app App, asks ...*ask) (entra.Token, 
 	}
 }
 
-// soonest returns what is to be tried next, nil where that is nothing.
+// soonest returns what to try next, or nil.
 func soonest(asks []*ask) (next *ask) {
 	for _, a := range asks {
 		if !a.next.IsZero() && (next == nil || a.next.Before(next.next)) {
@@ -94,8 +94,8 @@ func sleepUntil(ctx context.Context, t time.Time) bool {
 	return sleep(ctx, pause)
 }
 
-// withCloud returns the error of what was asked, and names the cloud that the tenant is in where a
-// refusal may mean that it is another one.
+// withCloud returns the error. If the refusal may mean that the tenant is in another cloud, it finds
+// out and names that cloud.
 func (p Prover) withCloud(ctx context.Context, app App, a *ask) error {
 	var refused *entra.Error
 	if errors.As(a.err, &refused) && refused.MayLiveElsewhere() {
@@ -186,7 +186,7 @@ func (p Prover) connectionsOf(ctx context.Context, app string, announced map[str
 	return found, nil
 }
 
-// identify finds out as whom a federated app presents itself, so that a person can see what to enter in
+// identify fills in issuer and subject of a federated app's assertions, which a person has to enter in
 // Entra.
 func (p Prover) identify(ctx context.Context, app entra.Registration) (entra.Registration, error) {
 	if app.Credential.Federation == nil {

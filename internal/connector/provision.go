@@ -34,7 +34,7 @@ func (p *Provisioner) Provision(ctx context.Context, req Provisioning) (c Connec
 	return c, created, err
 }
 
-// errAppChanged is that the app is not the one any more that was proved.
+// errAppChanged reports that the app is no longer the one that was proved.
 var errAppChanged = errors.New("the app was replaced or deleted meanwhile")
 
 func (p *Provisioner) provision(ctx context.Context, req Provisioning) (Connection, bool, error) {
@@ -81,14 +81,14 @@ const (
 )
 
 // appFor returns the app to use, and what to do to the stored one once the app has been proved. An app
-// that was only named must exist. One that was given whole must not be somebody else's of that name.
+// that is only named must exist. A complete one must not be a different app of that name.
 func (p *Provisioner) appFor(ctx context.Context, req Provisioning) (App, appChange, error) {
 	stored, err := p.Store.App(ctx, req.app)
 	if errors.Is(err, ErrNotFound) && req.whole == nil {
 		return App{}, keep, &AppNotFoundError{req.app}
 	}
 	if errors.Is(err, ErrUnreadable) {
-		// Another tool's secret is in the way, or somebody has edited the app.
+		// Another tool's secret has the name, or somebody has edited the app.
 		if _, lookErr := p.Store.LookAtApp(ctx, req.app); lookErr != nil {
 			err = lookErr
 		}
@@ -121,8 +121,8 @@ func (p *Provisioner) appFor(ctx context.Context, req Provisioning) (App, appCha
 	return app, rotate, nil
 }
 
-// saveApp does what appFor found is to be done. Where another call was faster, appFor judges the app
-// anew.
+// saveApp makes the change that appFor chose. If another call was faster, it asks appFor
+// again.
 func (p *Provisioner) saveApp(ctx context.Context, req Provisioning, app App, change appChange) (App, error) {
 	err := Retry(ctx, func() (beaten bool, err error) {
 		if change != keep {

@@ -19,7 +19,7 @@ type Refresher struct {
 	Changed func(context.Context, Connection)
 }
 
-// Refresh refreshes a connection now, due or not. Errors: [ErrNotFound], [*ConflictError] where its app
+// Refresh refreshes a connection now, due or not. Errors: [ErrNotFound], [*ConflictError] if its app
 // is gone or what is stored is unreadable, [*entra.Error], [*StoreError].
 func (r *Refresher) Refresh(ctx context.Context, ref ConnectionRef) (Connection, error) {
 	c, err := r.Store.Connection(ctx, ref)
@@ -40,7 +40,7 @@ func (r *Refresher) Refresh(ctx context.Context, ref ConnectionRef) (Connection,
 	return refresh{r.Store, ask, r.Now, r.Log, r.Changed}.of(ctx, app, c)
 }
 
-// refresh gets a token for a connection and records what came of it.
+// refresh gets a token for a connection and records the result.
 type refresh struct {
 	store   SweepStore
 	ask     func(context.Context) (entra.Token, error)
@@ -50,7 +50,7 @@ type refresh struct {
 }
 
 // of stores a new token for the connection. When Entra refuses or fails, the stored token stands, the
-// failure is recorded beside it, and the error is Entra's. The connection is returned as it then is.
+// failure is recorded beside it, and the error is Entra's. It returns the connection as it now is.
 func (r refresh) of(ctx context.Context, app App, c Connection) (Connection, error) {
 	token, err := r.ask(ctx)
 	if refused := (*entra.Error)(nil); errors.As(err, &refused) {
@@ -83,8 +83,8 @@ func (r refresh) of(ctx context.Context, app App, c Connection) (Connection, err
 	return refreshed, nil
 }
 
-// still returns the connection as it is stored now, or ErrNotFound where its name has been deleted or
-// stands for another tenant.
+// still reads the connection again. It fails with ErrNotFound if it is deleted, or if its name now
+// belongs to another tenant or scope.
 func (r refresh) still(ctx context.Context, c Connection) (Connection, error) {
 	now, err := r.store.Connection(ctx, c.ConnectionRef)
 	if err == nil && (now.TenantID != c.TenantID || now.Scope != c.Scope) {

@@ -35,7 +35,7 @@ type FederationFields struct{ Audience string }
 // AppRequest is a valid request for an app; see [ParseAppRequest].
 type AppRequest struct {
 	name  string
-	entra entra.Registration // without a cloud where that is left out
+	entra entra.Registration // Cloud is empty if it was left out
 	scope scopeRequest
 }
 
@@ -73,7 +73,7 @@ type ProvisionFields struct {
 // Provisioning is a valid request for a connection; see [ParseProvisioning].
 type Provisioning struct {
 	app        string
-	whole      *AppRequest // nil where the app is only named
+	whole      *AppRequest // nil if the app is only named
 	scope      scopeRequest
 	tenant     string
 	connection string
@@ -128,21 +128,21 @@ func (bad *fieldErrors) scope(f ScopeFields, cloud entra.Cloud) scopeRequest {
 	if f.Scope != "" && f.Service != "" {
 		bad.add("service", errors.New("stands for a scope: send scope or service, not both"))
 	} else if f.Service != "" {
-		// Even where the cloud is malformed or not known yet, an unknown service is worth saying.
+		// Report an unknown service even if the cloud is malformed or not known yet.
 		_, err := entra.ServiceScope(f.Service, cmp.Or(cloud, entra.Public))
 		bad.add("service", err)
 	}
 	if f.Scope != "" {
 		err := entra.CheckScope(f.Scope)
 		if err == nil && storedLength(f.Scope) > maxStored {
-			err = errors.New("is too long to be stored: characters other than letters, digits and _ . : / + - @ count three times")
+			err = errors.New("is too long to store: characters other than letters, digits and _ . : / + - @ count three times")
 		}
 		bad.add("scope", err)
 	}
 	return scopeRequest{f.Scope, f.Service}
 }
 
-// maxStored is how long a scope's resource may be where it is stored.
+// maxStored is AWS's limit for the tag that holds a scope's resource, in characters.
 const maxStored = 256
 
 func storedLength(scope string) (n int) {
@@ -155,7 +155,7 @@ func storedLength(scope string) (n int) {
 	return n
 }
 
-// in returns the scope in a cloud, empty where none is asked for. Its error is an [*InvalidError].
+// in returns the scope in a cloud, empty if none is asked for. Its error is an [*InvalidError].
 func (r scopeRequest) in(cloud entra.Cloud) (string, error) {
 	if r.service == "" {
 		return r.scope, nil
@@ -181,7 +181,7 @@ func (bad *fieldErrors) credential(f AppFields, now time.Time) entra.Credential 
 			err = certificate.CheckTime(now)
 		}
 		if err == nil && storedSize(f.Certificate) > maxFile {
-			err = errors.New("is too large to be stored: send the private key and its certificate alone")
+			err = errors.New("is too large to store: send only the private key and its certificate")
 		}
 		c.Certificate = certificate
 		bad.add("certificate", err)
@@ -195,12 +195,12 @@ func (bad *fieldErrors) credential(f AppFields, now time.Time) entra.Credential 
 	case given == 0:
 		bad.add("client_secret", errors.New("is required, or certificate or federation"))
 	case given > 1:
-		bad.add("client_secret", errors.New("is one of three: send client_secret, certificate or federation"))
+		bad.add("client_secret", errors.New("cannot be combined: send only one of client_secret, certificate and federation"))
 	}
 	if f.ClientSecretExpiresAt != "" {
 		expires, err := parseSecretExpiry(f.ClientSecretExpiresAt, now)
 		if err == nil && f.ClientSecret == (entra.Secret{}) {
-			err = errors.New("belongs to client_secret, which is not there")
+			err = errors.New("is only for client_secret, which is missing")
 		}
 		bad.add("client_secret_expires_at", err)
 		c.SecretExpiresAt = expires

@@ -13,9 +13,9 @@ const (
 	firstPause = 50 * time.Millisecond // doubles with each
 )
 
-// Retry reads, decides and writes, and does so again where another caller was faster: try then reports
-// that it was beaten. There is a pause between tries and a limit to them. A caller who reaches the
-// limit may try later.
+// Retry calls try until it is not beaten. A try reads, decides and writes. It is beaten if another
+// caller wrote first. Retry pauses between tries. After maxTries it fails with a temporary error: the
+// same request may work later.
 func Retry(ctx context.Context, try func() (beaten bool, err error)) error {
 	pause := firstPause
 	for n := 1; ; n++ {

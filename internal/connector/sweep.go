@@ -19,8 +19,8 @@ type Sweeper struct {
 	Entra  *entra.Client
 	Window time.Duration // how long before its expiry a token is due
 	// Jitter is the part of the window by which a token may be due sooner, different for each token.
-	// Without it, connections that were provisioned together would fall due together for ever. To part
-	// them it has to be longer than the time between sweeps. A quarter of half an hour is longer than
+	// Without it, connections that were provisioned together would fall due together each time. To spread
+	// them, it must exceed the time between sweeps: a quarter of half an hour exceeds
 	// five minutes. Zero is none.
 	Jitter float64
 	Now    func() time.Time
@@ -71,8 +71,8 @@ const (
 	finishTime = entra.RequestTimeout + 5*time.Second
 )
 
-// Sweep looks at every connection, or the ones asked for. Meanwhile it refreshes what is due, of what
-// it has seen the nearest expiry first. It stops starting work in time to finish what is under way
+// Sweep looks at every connection, or the ones asked for. Meanwhile it refreshes what is due, nearest
+// expiry first among what it has seen. It stops starting work in time to finish what is under way
 // before the context's deadline. An error means that it could not do its work at all. One connection's
 // trouble is in the report.
 func (s *Sweeper) Sweep(ctx context.Context, req SweepRequest) (SweepReport, error) {
@@ -86,7 +86,7 @@ func (s *Sweeper) Sweep(ctx context.Context, req SweepRequest) (SweepReport, err
 	}
 	starting, cancel := endingEarly(ctx, finishTime, 1./4)
 	defer cancel()
-	// What still hangs at the end is given up, so that the report gets out.
+	// What still hangs then is abandoned, so that the report gets out.
 	finishing, cancel := endingEarly(ctx, time.Second, 1./20)
 	defer cancel()
 
@@ -108,8 +108,8 @@ func (s *Sweeper) Sweep(ctx context.Context, req SweepRequest) (SweepReport, err
 	return run.finish(ctx), nil
 }
 
-// endingEarly returns a context that ends some time before ctx does, but leaves it all of its time but
-// the given share.
+// endingEarly returns a context that ends before ctx does: by the given time, or by the given share of
+// what is left if that is less.
 func endingEarly(ctx context.Context, early time.Duration, share float64) (context.Context, context.CancelFunc) {
 	deadline, ok := ctx.Deadline()
 	if !ok {
@@ -287,7 +287,7 @@ func (s *sweep) refresh(ctx context.Context, due dueConnection) {
 	case errors.As(err, &refused):
 		s.failed(&due.app.tally, SweepFailure{before.String(), refused.Code, after.Status()}, refused.Class.String())
 	case errors.Is(err, ErrNotFound):
-		s.count(&s.report.Stale) // deleted since it was listed: nobody's trouble
+		s.count(&s.report.Stale) // deleted since it was listed, which is no failure
 		return
 	case timedOut(err):
 		s.count(&s.report.Deferred)
@@ -313,14 +313,14 @@ func (s *sweep) failed(of *tally, f SweepFailure, class string) {
 	}
 }
 
-// saw takes a connection into its app's tally, as it was and as the sweep leaves it.
+// saw adds a connection to its app's tally, as it was before and after the sweep.
 func (s *sweep) saw(app *sweptApp, before, after Connection) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	app.tally.see(before, after)
 }
 
-// finish sums up, and reports the credentials that are close to their end.
+// finish sums up, and reports the credentials that expire soon.
 func (s *sweep) finish(ctx context.Context) SweepReport {
 	report, now := s.report, s.Now()
 	report.Due = report.Refreshed + report.Failed + report.Deferred

@@ -2,8 +2,8 @@ package connector
 
 import "entra-connector/pkg/entra"
 
-// warnings returns the codes of what is to be said about a token for a scope. Entra issues tokens that
-// carry no permission at all, and some that the service never accepts.
+// warnings returns the codes of the warnings about a token for a scope. Entra issues tokens that
+// carry no permission at all, and tokens that the service never accepts.
 func warnings(scope, credential string, t entra.Token) []string {
 	var codes []string
 	if entra.IsAzureDevOps(scope) {

@@ -15,8 +15,8 @@ import (
 	"entra-connector/internal/connector"
 )
 
-// Tags of an app's secret for those who meet on it. Each key is written by itself, so that nobody
-// overwrites what somebody else says.
+// Tags on an app's secret, for callers who work on it at once. Each writes keys of its own, so nobody
+// overwrites what somebody else has written.
 const (
 	tagNew  = "entra-connector:new:"  // and a connection's name: when it was announced, and what was there
 	tagBusy = "entra-connector:busy"  // until when connections are expected that were not announced
@@ -24,7 +24,7 @@ const (
 
 	// maxNotes leaves room for other tags, of which a secret can have 50.
 	maxNotes = 20
-	// listLag is how far behind ListSecrets may be, with as much again to spare.
+	// listLag is twice the time that ListSecrets may be behind.
 	listLag = 10 * time.Minute
 )
 
@@ -43,7 +43,7 @@ func (s *Store) App(ctx context.Context, name string) (connector.App, error) {
 	return app, err
 }
 
-// LookAtApp returns an app without its credential, and who meets on it.
+// LookAtApp returns an app without its credential, and who is working on it.
 func (s *Store) LookAtApp(ctx context.Context, name string) (connector.AppUse, error) {
 	found, err := s.look(ctx, s.appName(name))
 	if err != nil {
@@ -135,7 +135,7 @@ func (s *Store) UpdateApp(ctx context.Context, use connector.AppUse, app connect
 	return s.replace(ctx, s.appName(app.Name), use.ID, app.Version, appContent(app))
 }
 
-// Announce says that a connection is about to be created on an app.
+// Announce records on an app that a connection is about to be created.
 func (s *Store) Announce(ctx context.Context, use connector.AppUse, c connector.Connection) error {
 	if err := s.prune(ctx, use); err != nil {
 		return err
@@ -147,7 +147,7 @@ func (s *Store) Announce(ctx context.Context, use connector.AppUse, c connector.
 	return s.tag(ctx, s.appName(use.App.Name), use.ID, tags)
 }
 
-// prune makes room for tags by taking away what does not count any more.
+// prune removes notes that no longer count, if there is little room for new ones.
 func (s *Store) prune(ctx context.Context, use connector.AppUse) error {
 	if len(use.Stale) == 0 || len(use.Announced)+len(use.Stale) < maxNotes {
 		return nil
@@ -164,7 +164,7 @@ func (s *Store) Hold(ctx context.Context, use connector.AppUse) (release func(co
 	release = func(ctx context.Context) {
 		_ = s.untag(context.WithoutCancel(ctx), name, use.ID, key) // it lapses anyway
 	}
-	tags := appTags(use.App.Name) // which somebody may have taken away
+	tags := appTags(use.App.Name) // in case somebody has removed them
 	tags[key] = stamp(use.Now)
 	return release, s.tag(ctx, name, use.ID, tags)
 }

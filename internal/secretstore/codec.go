@@ -43,7 +43,7 @@ func encodeApp(a connector.App) string {
 	return encode(stored)
 }
 
-// describeApp returns a Description for a version. What does not fit is left to the value.
+// describeApp returns a Description for a version. If it is too long, only the value says the rest.
 func describeApp(a connector.App, version string) string {
 	described := newApp(a)
 	described.Version = version
@@ -116,8 +116,8 @@ func (stored app) app(name string) connector.App {
 }
 
 // connection is the JSON of a connection's Description, which AWS limits to 2,048 characters. It says
-// how the connection is, and holds for one version of its secret. Whose the connection is, its tags say;
-// tenant and scope stand here for whoever reads it in the console.
+// how the connection is, for one version of its secret. The tags say whose it is. Tenant and
+// scope are here for people who read it in the console.
 type connection struct {
 	Status      connector.Status `json:"status"`
 	Version     string           `json:"version"`
@@ -176,8 +176,8 @@ func describeConnection(c connector.Connection, version string) string {
 	return short
 }
 
-// decodeConnection returns a connection as its secret's tags and Description have it. What the
-// Description says of another version than the current one was overtaken, and counts as unknown.
+// decodeConnection reads a connection from its secret's tags and Description. A Description of another
+// version than the current one says nothing: the state is unknown.
 func decodeConnection(ref connector.ConnectionRef, sec secret) connector.Connection {
 	c := connector.Connection{ConnectionRef: ref, Version: sec.version, SecretName: sec.name, SecretARN: sec.arn}
 	if st := sec.stateOf(connectionTags(ref)); st != live {

@@ -26,7 +26,7 @@ const (
 )
 
 // pace is the [aws.RetryerV2] of calls that share one of AWS's quotas. It keeps
-// their attempts below a ceiling and, where AWS throttles all the same, below
+// their attempts below a ceiling and, if AWS throttles all the same, below
 // what the others leave: a throttled attempt lowers the limit by a quarter, and
 // a minute of success raises it from nothing to the ceiling again.
 type pace struct {
@@ -38,7 +38,7 @@ type pace struct {
 	loweredAt time.Time
 }
 
-// newPace takes no ceiling, zero, for the quota once AWS has throttled.
+// newPace without a ceiling (zero) limits nothing until AWS throttles. Then the quota is the ceiling.
 func newPace(ceiling, quota float64, maxAttempts int) *pace {
 	p := &pace{
 		RetryerV2: retry.NewStandard(func(o *retry.StandardOptions) { o.MaxAttempts = maxAttempts }),
@@ -55,10 +55,10 @@ func newPace(ceiling, quota float64, maxAttempts int) *pace {
 // of makes it the retryer of a call.
 func (p *pace) of(o *secretsmanager.Options) { o.Retryer = p }
 
-// errNoTurn is that the deadline comes before an attempt's turn.
+// errNoTurn reports that the deadline comes before an attempt's turn.
 var errNoTurn = errors.New("no turn before the deadline")
 
-// errSpent is that a request, or a connection of a sweep, has made all the calls that it may.
+// errSpent reports that a request, or a connection of a sweep, has made all the calls that it may.
 var errSpent = errors.New("too many calls")
 
 // GetAttemptToken waits for the attempt's turn.
@@ -72,7 +72,7 @@ func (p *pace) GetAttemptToken(ctx context.Context) (func(error) error, error) {
 	return p.learn, nil
 }
 
-// IsErrorRetryable also takes an answer that broke off for one that may come whole. The SDK does not
+// IsErrorRetryable also retries an answer that broke off, which the SDK does not do
 // (aws-sdk-go-v2 #3494). Every call here may be repeated.
 func (p *pace) IsErrorRetryable(err error) bool {
 	return errors.Is(err, io.ErrUnexpectedEOF) || p.RetryerV2.IsErrorRetryable(err)
@@ -88,11 +88,11 @@ var throttles = retry.IsErrorThrottles{retry.IsErrorThrottleFunc(func(err error)
 	return aws.UnknownTernary
 }), retry.ThrottleErrorCode{Codes: retry.DefaultThrottleErrorCodes}}
 
-// lowered is how long a lower limit takes to show: until then, throttled
-// attempts are those that had their turn before.
+// lowered is how long a lower limit takes to show. Attempts that are throttled
+// sooner had their turn under the old limit.
 const lowered = 2 * time.Second
 
-// learn takes in what became of an attempt.
+// learn adapts the limit to the outcome of an attempt.
 func (p *pace) learn(err error) error {
 	throttled := throttles.IsErrorThrottle(err) == aws.TrueTernary
 	p.mu.Lock()

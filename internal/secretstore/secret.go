@@ -35,14 +35,14 @@ const (
 type secret struct {
 	name, arn   string
 	description string
-	version     string // ID of the current one; empty where there is none
+	version     string // ID of the current one; empty if there is none
 	tags        map[string]string
 	replicas    []string // Regions
-	primary     string   // Region, where this secret is only a replica
+	primary     string   // Region of the original, if this secret is a replica
 	owner       string   // the AWS service that manages it, if one does
 	deleted     bool     // waits for the end of its recovery window
 	changed     time.Time
-	now         time.Time // by the clock that changed goes by
+	now         time.Time // by the same clock as changed
 }
 
 func describedSecret(out *secretsmanager.DescribeSecretOutput) secret {
@@ -98,7 +98,7 @@ const (
 	locked                // AWS lets nobody write it here
 )
 
-// stateOf judges a secret that has the name of an app or a connection, whose own tags would be these.
+// stateOf classifies a secret that has the name of the app or connection with these tags.
 func (s secret) stateOf(own map[string]string) state {
 	ours := len(own) > 0
 	tagged := false
@@ -134,7 +134,7 @@ func (s secret) identity() (tenantID, scope string, ok bool) {
 	return tenantID, scope, err == nil && scope != ""
 }
 
-// grave tells one deletion of a secret from another.
+// grave identifies one deletion of a secret.
 func (s secret) grave() string {
 	if !s.deleted {
 		return ""
@@ -152,7 +152,7 @@ func (s secret) keys(prefix string) (keys []string) {
 	return keys
 }
 
-// absent reports whether a secret counts as one that is not there.
+// absent reports whether a secret counts as missing.
 func (s secret) absent(own map[string]string) bool {
 	return s.deleted || s.stateOf(own) == vacant
 }
@@ -166,8 +166,8 @@ func (s secret) describesCurrent() bool {
 	return json.Unmarshal([]byte(s.description), &d) == nil && d.Version != "" && d.Version == s.version
 }
 
-// belongsTo reports whether a secret that is not to change hands is that of these tags: by its own, or
-// where they are gone by its Description.
+// belongsTo reports whether a secret belongs to the owner that these tags name: by its own tags, or
+// if they are gone by its Description.
 func (s secret) belongsTo(tags map[string]string) bool {
 	var d struct {
 		TenantID string `json:"tenant_id"`
@@ -178,14 +178,14 @@ func (s secret) belongsTo(tags map[string]string) bool {
 	return json.Unmarshal([]byte(s.description), &d) == nil && d.TenantID == tags[tagTenant]
 }
 
-// busyFor is how long a secret that is not live is left to whoever changed it last. No request takes as
+// busyFor is how long a secret that is not live is left to whoever changed it last. No request lasts as
 // long.
 const busyFor = time.Minute
 
 // busy reports whether somebody may still be working on a secret that is not live.
 func (s secret) busy() bool { return s.now.Sub(s.changed) < busyFor }
 
-// unreadable says why a connection's secret is of no use as it is.
+// unreadable says why a connection's secret cannot be used.
 func (s secret) unreadable(st state) *connector.Failure {
 	f := &connector.Failure{Status: connector.StatusRefused, Code: connector.CodeUnreadable}
 	switch st {

@@ -1,7 +1,7 @@
 // Package secretstore keeps apps and connections in AWS Secrets Manager. It is
 // the [connector.Store] of both functions.
 //
-// Tags say whose a secret is. Its Description says how it is, for one version of it, and is written by
+// A secret's tags say whose it is. Its Description says how it is, for one version, and is written by
 // the same UpdateSecret call that writes the value. So ListSecrets is all that a sweep reads, a refresh
 // is one write, and the console shows each connection's health.
 package secretstore

@@ -24,7 +24,7 @@ type content struct {
 }
 
 // successor returns the ID of the version that follows one, in the form of a UUID as the SDK's own are.
-// A version has further ones for the case that the first is taken, and yet the version is current: a
+// A version has several successors. If the first is taken although the version is current, a
 // person has moved the staging label back.
 func successor(version string, nth int) string {
 	sum := sha256.Sum256(fmt.Appendf(nil, "successor %d of %s", nth, version))
@@ -34,7 +34,7 @@ func successor(version string, nth int) string {
 // maxSuccessors bounds how often a staging label can be moved back to one version.
 const maxSuccessors = 8
 
-// replace writes a value and its Description in the place of a version, in one call. It fails with
+// replace replaces a version by a new value and its Description, in one call. It fails with
 // ErrChanged if that is no longer the current one, and with ErrNotFound if the secret is deleted.
 //
 // UpdateSecret has no condition of its own, but it refuses the ID of a version that exists. So the ID of
@@ -70,8 +70,8 @@ func (s *Store) replace(ctx context.Context, name, arn, version string, c conten
 // disowned is the Description of a secret about which nothing is known.
 const disowned = `{"status":"unknown"}`
 
-// disown takes a Description back, if it stands there, and returns the secret. Nobody knows whether AWS
-// writes the Description of an UpdateSecret that it refuses. If it does, one that was refused stands
+// disown withdraws a Description, if it is there, and returns the secret. AWS does not say whether it
+// writes the Description of an UpdateSecret that it refuses. If it does, a refused one now stands
 // beside somebody else's value.
 func (s *Store) disown(ctx context.Context, name, arn, description string) (found secret, err error) {
 	err = connector.Retry(ctx, func() (again bool, err error) {
@@ -91,11 +91,11 @@ func (s *Store) writeDescription(ctx context.Context, name, arn, description str
 }
 
 // throttledWrites is how many times in a row the SDK may give up the same write because AWS throttles.
-// Each of its attempts has waited for its turn, so this makes them no faster. And a token that is not
+// Each attempt waits for its turn, so this does not speed up writes. A token that is not
 // stored waits for the next sweep.
 const throttledWrites = 5
 
-// update calls UpdateSecret. It fails with ErrExists where the version exists, and with ErrNotFound where
+// update calls UpdateSecret. It fails with ErrExists if the version exists, and with ErrNotFound if
 // the secret is deleted.
 func (s *Store) update(ctx context.Context, name string, in *secretsmanager.UpdateSecretInput) (err error) {
 	for range throttledWrites {
@@ -110,8 +110,8 @@ func (s *Store) update(ctx context.Context, name string, in *secretsmanager.Upda
 	return s.refused(ctx, "UpdateSecret", name, err)
 }
 
-// refused maps an error of a write. AWS answers InvalidRequestException for a secret that is deleted, and
-// also for one that it lets nobody change: only a look tells.
+// refused maps an error of a write. AWS answers InvalidRequestException for a deleted secret, and
+// also for one that nobody may change. Only DescribeSecret tells them apart.
 func (s *Store) refused(ctx context.Context, op, name string, err error) error {
 	var invalid *types.InvalidRequestException
 	if errors.As(err, &invalid) {
@@ -124,7 +124,7 @@ func (s *Store) refused(ctx context.Context, op, name string, err error) error {
 	return storeError(ctx, op, name, err)
 }
 
-// create stores a new secret. Where the name was used before, it takes it again; see claim. It returns
+// create stores a new secret. If the name has been used before, it tries to claim it. It returns
 // the secret's ARN and version, or fails with ErrExists.
 func (s *Store) create(ctx context.Context, name string, own map[string]string, c content) (arn, version string, err error) {
 	version = successor(rand.Text(), 0)
@@ -137,7 +137,7 @@ func (s *Store) create(ctx context.Context, name string, own map[string]string, 
 	if err == nil {
 		return aws.ToString(out.ARN), version, nil
 	}
-	// AWS answers InvalidRequestException where the name is pending deletion. Emulators answer
+	// AWS answers InvalidRequestException if the name is pending deletion. Emulators answer
 	// ResourceExistsException.
 	var exists *types.ResourceExistsException
 	var invalid *types.InvalidRequestException
@@ -157,9 +157,9 @@ func (s *Store) create(ctx context.Context, name string, own map[string]string, 
 // claim fills a secret that is there but not live: one that waits for the end of its recovery window, one
 // without a value, or one whose deletion or claim did not end.
 //
-// Nobody else takes such a secret for anything until the last step, which says in its tags whose it now
-// is. The value goes before that: of several who claim a name, the first to write it wins, and whoever
-// refreshed its former owner's token is defeated. A claim that may still be under way is left alone.
+// Nobody else uses such a secret until the last step, which sets the tags that say whose it now
+// is. The value is written before that: of several who claim a name, the first to write wins, and a
+// late refresh for the former owner fails. A claim that may still be under way is left alone.
 func (s *Store) claim(ctx context.Context, found secret, own map[string]string, c content) (arn, version string, err error) {
 	switch st := found.stateOf(own); {
 	case st == live:
@@ -191,15 +191,15 @@ func (s *Store) claim(ctx context.Context, found secret, own map[string]string, 
 	return found.arn, version, s.tag(ctx, found.name, found.arn, tags)
 }
 
-// tag sets tags. It fails with ErrNotFound where the secret is deleted.
+// tag sets tags. It fails with ErrNotFound if the secret is deleted.
 func (s *Store) tag(ctx context.Context, name, arn string, tags map[string]string) error {
 	_, err := s.client.TagResource(ctx, &secretsmanager.TagResourceInput{SecretId: aws.String(arn), Tags: tagList(tags)}, s.writes.of)
 	return s.refused(ctx, "TagResource", name, err)
 }
 
-// delete deletes a secret with a recovery window. It takes nothing away before AWS has agreed: the mark
-// that goes first only hides the secret, and is taken back if AWS refuses. A deletion that was
-// interrupted is finished by the next. It fails with ErrNotFound, and where it is only to finish a
+// delete deletes a secret with a recovery window. It destroys nothing before AWS has agreed: the tag
+// that it sets first only hides the secret, and is removed if AWS refuses. A deletion that was
+// interrupted is finished by the next. It fails with ErrNotFound, and if it is only to finish a
 // deletion, with ErrExists for what is in use.
 func (s *Store) delete(ctx context.Context, name string, own map[string]string, onlyFinish bool) error {
 	found, err := s.look(ctx, name)

@@ -117,7 +117,7 @@ func read(lookup func(string) (string, bool)) (variables, error) {
 		}
 		// Below another stack's prefix, such a part would make one stack's secrets look like the other's.
 		if parts := strings.Split(s, "/"); slices.Contains(parts, "apps") || slices.Contains(parts, "connections") {
-			return errors.New("must have no part that is apps or connections")
+			return errors.New("must not have a part named apps or connections")
 		}
 		return nil
 	})
@@ -189,7 +189,7 @@ func parseTags(s string) (map[string]string, error) {
 		m := pattern.FindStringSubmatch(part)
 		switch {
 		case m == nil:
-			return nil, errors.New("must be key=value,key=value, with keys and values that a tag of AWS may have")
+			return nil, errors.New("must be key=value,key=value, with keys and values that AWS allows in a tag")
 		case strings.HasPrefix(m[1], "aws:"), strings.HasPrefix(m[1], "entra-connector:"):
 			return nil, errors.New("must not have a key that begins with aws: or entra-connector:")
 		}

@@ -72,9 +72,9 @@ func NewEvents(client *eventbridge.Client, bus string, log *slog.Logger) *Events
 	return &Events{client: client, bus: bus, log: log}
 }
 
-// Changed takes the event of a connection whose status has changed. Events go
-// out in batches, from the caller that fills one, so that what waits stays
-// small; the rest goes with [Events.Flush].
+// Changed queues the event of a connection whose status has changed. The
+// caller that fills a batch sends it, so that the queue stays short.
+// [Events.Flush] sends the rest.
 func (e *Events) Changed(ctx context.Context, c connector.Connection) {
 	if e == nil {
 		return

@@ -31,9 +31,9 @@ type Metrics struct {
 	Now      func() time.Time
 }
 
-// Sweep writes what a sweep over everything has done and found. SweepsSucceeded,
-// whose absence is what tells of sweeps that stopped, is left out where the sweep
-// could not look at everything.
+// Sweep writes what a sweep over everything has done and found. It leaves out
+// SweepsSucceeded if the sweep could not look at everything: an alarm watches
+// for its absence.
 func (m Metrics) Sweep(ctx context.Context, report connector.SweepReport, took time.Duration) {
 	health := report.Health
 	metrics := []metric{

@@ -10,7 +10,7 @@ import (
 type Advice struct {
 	Title  string // what happened, in a few words
 	Action string // what to do, in one sentence
-	// NewCredential is set where whoever holds the app's credential has to replace it.
+	// NewCredential is set if the app's credential must be replaced wherever it is kept.
 	NewCredential bool
 }
 
@@ -36,7 +36,7 @@ const (
 func (r row) has(t trait) bool { return r.trait&t != 0 }
 
 // aadsts explains the codes that the client credentials grant can meet. Microsoft asks programs not to
-// depend on them, so they only refine what the HTTP status and the OAuth error have already told.
+// depend on them, so they only refine what the HTTP status and the OAuth error have already said.
 //
 // Source: Microsoft Entra authentication error codes. Codes that are missing there were observed in
 // Microsoft's libraries and issue trackers.
@@ -52,7 +52,7 @@ var aadsts = []row{
 		Action:        "Check the client ID and its credential under App registrations > Certificates & secrets.",
 		NewCredential: true,
 	}},
-	// Where a replica does not know a new secret yet, it says that the older ones have expired.
+	// A replica that does not know a new secret yet says that the older ones have expired.
 	{[]int{7000222}, Unsettled, 0, Advice{
 		Title:         "The client secret has expired",
 		Action:        "Create a new client secret under App registrations > Certificates & secrets.",
@@ -77,15 +77,15 @@ var aadsts = []row{
 	}},
 	{[]int{500133, 700024}, Refused, 0, Advice{
 		Title:  "The client assertion is outside its valid time",
-		Action: "Check the clock of whatever issues the assertion, and the certificate's dates.",
+		Action: "Check the clock of the assertion's issuer, and the certificate's dates.",
 	}},
 	{[]int{70021, 700211, 700212, 700213, 7002131}, Unsettled, federated, Advice{
 		Title:  "No federated credential of the app matches the assertion",
 		Action: "Under App registrations > Certificates & secrets > Federated credentials, make issuer, subject and audience match exactly.",
 	}},
 	{[]int{50166, 90061, 501661, 7002381}, Unavailable, 0, Advice{
-		Title:  "Entra cannot fetch the keys of whoever issues the app's assertions",
-		Action: "Nothing, if it passes; if it lasts, check that the issuer's OpenID configuration can be reached from the internet.",
+		Title:  "Entra cannot fetch the signing keys of the app's assertion issuer",
+		Action: "Wait; if it lasts, check that the issuer's OpenID configuration can be reached from the internet.",
 	}},
 	{[]int{1000502}, Refused, 0, Advice{
 		Title:         "The app's certificate has expired, or is not valid yet",
@@ -125,7 +125,7 @@ var aadsts = []row{
 		Action: "Check the tenant ID under Entra ID > Overview in the customer's portal, and the cloud.",
 	}},
 	{[]int{90019, 50059, 50128, 9001023, 90124, 90130}, Refused, 0, Advice{
-		Title:  "The request does not name a tenant of its own",
+		Title:  "The request does not name one customer's tenant",
 		Action: "Use the GUID or a verified domain of the customer's tenant.",
 	}},
 	{[]int{50194}, Refused, 0, Advice{
@@ -137,7 +137,7 @@ var aadsts = []row{
 		Action: "Use the cloud that the tenant is in, with an app registered there.",
 	}},
 	{[]int{900382, 900432}, Refused, otherCloud, Advice{
-		Title:  "The app is registered in another national cloud than the tenant",
+		Title:  "The app and the tenant are in different national clouds",
 		Action: "Register the app under App registrations in the tenant's cloud and use that registration.",
 	}},
 	{[]int{500021, 500022}, Refused, 0, Advice{
@@ -197,11 +197,11 @@ var aadsts = []row{
 var (
 	throttled = Advice{
 		Title:  "Entra is throttling requests",
-		Action: "Nothing: the next attempt waits as long as Entra asked.",
+		Action: "Wait: the next attempt is made when Entra allows it.",
 	}
 	unavailable = Advice{
 		Title:  "Entra is not available",
-		Action: "Nothing, if it passes: it will be tried again.",
+		Action: "Wait: it will be tried again.",
 	}
 )
 
@@ -209,9 +209,9 @@ var (
 var failures = map[string]Advice{
 	CodeThrottled:   throttled,
 	CodeUnavailable: unavailable,
-	CodeTimeout:     {Title: "Entra did not answer in time", Action: "Nothing, if it passes: it will be tried again."},
+	CodeTimeout:     {Title: "Entra did not answer in time", Action: "Wait: it will be tried again."},
 	CodeMalformed: {Title: "The answer is not a token response",
-		Action: "Check what stands between this program and Entra, such as a proxy, and the authority host."},
+		Action: "Check the authority host, and any proxy between this program and Entra."},
 	CodeNoAssertion: {Title: "The app uses federation, but this program has nothing that issues assertions",
 		Action: "Give the client a source of assertions, or the app another credential."},
 
@@ -244,10 +244,10 @@ var byCode = sync.OnceValue(func() map[string]row {
 func rowOf(code string) row { return byCode()[code] }
 
 // Explain returns the advice for a code: an AADSTS code, an OAuth error, or one of the Code constants.
-// It has some for any code.
+// It has advice for any code.
 func Explain(code string) Advice { return explain(code, "") }
 
-// explain returns the advice for a code that came with an OAuth error. That stands in for a code which
+// explain returns the advice for a code, or for the OAuth error that came with it if the code
 // is not in the table.
 func explain(code, oauthError string) Advice {
 	if r, ok := byCode()[code]; ok {

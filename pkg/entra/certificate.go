@@ -35,10 +35,10 @@ var (
 	errRSA       = fmt.Errorf("needs an RSA key of at least %d bits", minKeyBits)
 )
 
-// ParseCertificate reads a PEM file with one private key and its certificate, in any order. Of several
-// certificates of the key it takes the one that is in its time for longest. Others, such as those of the
-// chain, it ignores, and so does Entra. Its error says what is wrong with the file, and shows nothing of
-// it. A certificate that has expired is no error, since one that was stored in time must still be read:
+// ParseCertificate reads a PEM file with one private key and its certificate, in any order. If several
+// certificates belong to the key, it takes the one that stays valid longest. It ignores all others, as
+// Entra does. Its error says what is wrong with the file without quoting it. An expired
+// certificate is no error, since one that was valid when it was stored must stay readable:
 // see [Certificate.CheckTime].
 func ParseCertificate(file Secret, now time.Time) (*Certificate, error) {
 	var key *rsa.PrivateKey
@@ -104,7 +104,7 @@ func ParseCertificate(file Secret, now time.Time) (*Certificate, error) {
 	}, nil
 }
 
-// x509Certificate is as much of a certificate as a client assertion needs.
+// x509Certificate is the part of a certificate that a client assertion needs.
 type x509Certificate struct {
 	raw                 []byte
 	public              any
@@ -118,8 +118,8 @@ func (c x509Certificate) betterThan(other x509Certificate, now time.Time) bool {
 	return c.notAfter.After(other.notAfter)
 }
 
-// parseX509 reads no more than it needs. Go refuses certificates that Entra takes, such as one with a
-// negative serial number, which RFC 5280 wants gracefully handled.
+// parseX509 reads only what it needs. Go refuses certificates that Entra accepts, such as one with a
+// negative serial number, although RFC 5280 asks programs to handle those.
 func parseX509(der []byte) (x509Certificate, error) {
 	var c struct {
 		TBS struct {
@@ -154,7 +154,7 @@ func (c *Certificate) CheckTime(now time.Time) error {
 
 var oidRSAPSS = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 10}
 
-// parseKey goes by what the block holds. Its label is often wrong.
+// parseKey tries each format, since the block's label is often wrong.
 func parseKey(block *pem.Block) (*rsa.PrivateKey, error) {
 	var parsed any
 	parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
@@ -179,7 +179,7 @@ func parseKey(block *pem.Block) (*rsa.PrivateKey, error) {
 		return key, nil
 	}
 	if _, asn1Err := asn1.Unmarshal(block.Bytes, &pkcs8); asn1Err == nil && pkcs8.Algorithm.Algorithm.Equal(oidRSAPSS) {
-		return nil, errors.New("has a key that is marked for RSASSA-PSS alone; issue it as an ordinary RSA key")
+		return nil, errors.New("has a key that is restricted to RSASSA-PSS; create an ordinary RSA key")
 	}
 	return nil, errors.New("has a private key that cannot be read")
 }

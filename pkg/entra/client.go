@@ -64,7 +64,7 @@ func NewClient(cfg ClientConfig) *Client {
 	if transport == nil {
 		t := http.DefaultTransport.(*http.Transport).Clone()
 		t.MaxIdleConnsPerHost = t.MaxIdleConns
-		// A connection that has died quietly is found out by a ping. Every request on it would fail.
+		// A ping finds a dead connection. Without it, every request on that connection would fail.
 		t.HTTP2 = &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingAfter}
 		transport = t
 	}
@@ -112,7 +112,7 @@ func newGUID() string {
 }
 
 // Token asks for an app-only token for the scope in one tenant, which is named by its GUID. It sends
-// one request and does not repeat it. The error is an [*Error], or the context's where the context has
+// one request and does not repeat it. The error is an [*Error], or the context's if the context has
 // ended.
 //
 // The request declares no client capability. A token for the capability "cp1" lives for a day but can
@@ -181,12 +181,12 @@ func (c *Client) assertion(ctx context.Context, app Registration, tokenURL strin
 	return url.Values{"client_assertion_type": {assertionType}, "client_assertion": {assertion.Reveal()}}, nil
 }
 
-// refine adds to a refusal what only the request tells.
+// refine adds to a refusal what only the request knows.
 func (c *Client) refine(e *Error, app Registration, tenantID string) {
 	r := rowOf(e.Code)
 	if r.has(wrongSecret) && guidPattern().MatchString(app.Credential.ClientSecret.Reveal()) {
 		e.Class = Refused // a new secret that is not known yet does not look like this
-		e.Title, e.Action = "The client secret is wrong: it looks like the secret's ID", "Use the secret's Value, which is shown once, when it is created under App registrations > Certificates & secrets."
+		e.Title, e.Action = "The client secret is wrong: it looks like the secret's ID", "Use the secret's Value, which Entra shows once, when it is created under App registrations > Certificates & secrets."
 	}
 	if r.has(consent) {
 		e.ConsentURL = c.ConsentURL(app, tenantID)
@@ -236,8 +236,8 @@ func (c *Client) TenantCloud(ctx context.Context, cloud Cloud, tenant string) (C
 	return home, err
 }
 
-// lookUp returns a tenant's GUID and its cloud from its OpenID configuration. An authority that is no
-// cloud's own is taken for that of the given cloud.
+// lookUp returns a tenant's GUID and its cloud from its OpenID configuration. It assumes that an
+// authority that it does not know belongs to the given cloud.
 func (c *Client) lookUp(ctx context.Context, cloud Cloud, tenant string) (id string, home Cloud, err error) {
 	request, cancel := newRequest(ctx)
 	defer cancel()
@@ -288,7 +288,7 @@ func (c *Client) Identify(ctx context.Context, f Federation) (Federation, error)
 		return f, err
 	}
 	var claims jwt.RegisteredClaims
-	// Entra verifies the assertion. Here it was only just issued.
+	// There is no need to verify it: it has just been issued, and Entra verifies it.
 	if _, _, err := jwt.NewParser().ParseUnverified(assertion.Reveal(), &claims); err != nil {
 		return f, newError(Malformed, CodeMalformed)
 	}

@@ -10,7 +10,7 @@ import (
 )
 
 // Cloud names one of Microsoft's national clouds. An app is registered in
-// exactly one, and its tokens are good in that one only.
+// exactly one of them, and its tokens work only there.
 type Cloud string
 
 // The clouds, by the names that the API and the stored apps use.
@@ -60,7 +60,7 @@ func cloudOf(rawURL string) (Cloud, bool) {
 	return cloud, ok
 }
 
-// ParseCloud returns the cloud of that name, and Public where it is empty.
+// ParseCloud returns the cloud of that name, or Public if the name is empty.
 func ParseCloud(s string) (Cloud, error) {
 	if s == "" {
 		return Public, nil
@@ -82,7 +82,7 @@ func ParseAuthority(raw string, insecure bool) (string, error) {
 	case u.Scheme == "https", u.Scheme == "http" && (insecure || isLoopback(u.Hostname())):
 		return strings.TrimRight(u.String(), "/"), nil
 	}
-	return "", errors.New("must be https; http is accepted on a loopback address only")
+	return "", errors.New("must be https; http works only on a loopback address")
 }
 
 func isLoopback(host string) bool {

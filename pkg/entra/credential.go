@@ -12,7 +12,7 @@ import (
 	"unicode/utf8"
 )
 
-// Registration is an Entra app registration, as much of it as a token request needs. Many tenants may
+// Registration is the part of an Entra app registration that a token request needs. Many tenants may
 // use it.
 type Registration struct {
 	ClientID   string // GUID; see [CheckClientID]
@@ -31,11 +31,11 @@ func CheckClientID(s string) error {
 	return nil
 }
 
-// Credential is how an app proves to Entra that it is itself. Exactly one of ClientSecret, Certificate
+// Credential is what an app proves its identity with. Exactly one of ClientSecret, Certificate
 // and Federation is set.
 type Credential struct {
 	ClientSecret Secret
-	// SecretExpiresAt is when the client secret expires, where somebody said so. Entra never tells.
+	// SecretExpiresAt is when the client secret expires, if somebody said so. Entra does not tell.
 	SecretExpiresAt time.Time
 	Certificate     *Certificate
 	Federation      *Federation
@@ -59,7 +59,7 @@ func (c Credential) Kind() string {
 	return KindClientSecret
 }
 
-// ExpiresAt is when the credential stops working. It is zero where that is not known, or never.
+// ExpiresAt is when the credential stops working, or zero if that is unknown or never happens.
 func (c Credential) ExpiresAt() time.Time {
 	if c.Certificate != nil {
 		return c.Certificate.NotAfter
@@ -67,7 +67,7 @@ func (c Credential) ExpiresAt() time.Time {
 	return c.SecretExpiresAt
 }
 
-// Equal reports whether both are the same credential. SecretExpiresAt does not count.
+// Equal reports whether both are the same credential. It ignores SecretExpiresAt.
 func (c Credential) Equal(other Credential) bool {
 	if c.Kind() != other.Kind() {
 		return false
@@ -137,7 +137,7 @@ func CheckAudience(s string) error {
 }
 
 // AssertionSource issues assertions for federation: JWTs, signed with RS256, that name the program
-// itself as their subject. An error is an [*Error], or the context's where the context has ended.
+// itself as their subject. The error is an [*Error], or the context's if it has ended.
 type AssertionSource interface {
 	Assertion(ctx context.Context, audience string) (Secret, error)
 }

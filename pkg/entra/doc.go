@@ -5,9 +5,9 @@
 //
 //	token, err := client.Token(ctx, registration, "https://graph.microsoft.com/.default", tenantID)
 //
-// Every call that leaves the process takes a context and returns when it ends. A request is sent once
-// and never repeated, because Entra throttles clients that repeat themselves; [Error] says whether and
-// when another try makes sense, and what a person has to do where it does not. Nothing secret is a
+// Every call that leaves the process takes a context and stops when the context ends. It sends one
+// request and does not repeat it, because Entra throttles clients that repeat themselves. [Error] says
+// when another try makes sense, and what a person has to do otherwise. Nothing secret is a
 // plain string: see [Secret]. Errors carry codes and identifiers, never a response body, a description
 // from the wire, or a credential.
 //

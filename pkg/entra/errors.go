@@ -16,11 +16,11 @@ const (
 	Unsettled
 	// Throttled: too many requests. See RetryAfter.
 	Throttled
-	// Unavailable: Entra, or the way there, is out of order.
+	// Unavailable: Entra has failed, or cannot be reached.
 	Unavailable
 	// Timeout: no answer in time.
 	Timeout
-	// Malformed: an answer that is not a token response.
+	// Malformed: the answer is not what Entra sends.
 	Malformed
 )
 
@@ -47,10 +47,10 @@ type Error struct {
 	Class         Class
 	Code          string        // "AADSTS7000222", an OAuth error, or a Code constant
 	Advice                      // for the person who has to act
-	RetryAfter    time.Duration // zero where Entra sent none
+	RetryAfter    time.Duration // zero if Entra sent none
 	TraceID       string        // for Microsoft's support
 	CorrelationID string        // the client-request-id that was sent
-	ConsentURL    string        // where an administrator consents, if that is what it takes
+	ConsentURL    string        // where an administrator consents, if that would help
 }
 
 func (e *Error) Error() string { return "entra: " + e.Code + ": " + e.Title }
@@ -60,11 +60,11 @@ func newError(class Class, code string) *Error {
 	return &Error{Class: class, Code: code, Advice: Explain(code)}
 }
 
-// MayLiveElsewhere reports whether the refusal also occurs where the tenant lives in another cloud.
+// MayLiveElsewhere reports whether the reason may be that the tenant is in another cloud.
 // [Client.TenantCloud] tells.
 func (e *Error) MayLiveElsewhere() bool { return rowOf(e.Code).has(otherCloud) }
 
-// LivesIn says that the tenant lives in another cloud, where no consent helps.
+// LivesIn records that the tenant is in another cloud, where consent in this one does not help.
 func (e *Error) LivesIn(cloud Cloud) {
 	e.Action = fmt.Sprintf("Use cloud %q, with an app that is registered there.", cloud)
 	e.ConsentURL = ""

@@ -29,7 +29,7 @@ func (c *Client) tokenError(ctx, request context.Context, err error) error {
 	return newError(Malformed, CodeMalformed)
 }
 
-// transportError tells a caller that gave up from an Entra that did not answer.
+// transportError distinguishes a caller that gave up from an Entra that did not answer.
 func transportError(ctx, request context.Context) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
@@ -48,8 +48,8 @@ var (
 	word       = pattern(`^[a-z_]{1,40}$`)
 )
 
-// refusal classifies an answer that is not the one asked for. It goes by the HTTP status, then by the
-// OAuth error, then by the AADSTS code: the order in which Microsoft wants them relied on.
+// refusal classifies an error response. It looks at the HTTP status first, then at the
+// OAuth error, then at the AADSTS code. Microsoft asks programs to trust them in this order.
 func (c *Client) refusal(resp *http.Response, body []byte) error {
 	var answer struct {
 		Error         string        `json:"error"`
@@ -58,7 +58,7 @@ func (c *Client) refusal(resp *http.Response, body []byte) error {
 		TraceID       string        `json:"trace_id"`
 		CorrelationID string        `json:"correlation_id"`
 	}
-	// A body that is not JSON is an answer too: a 429 is plain text, a proxy's page is HTML.
+	// The body need not be JSON: a 429 is plain text, and a proxy's page is HTML.
 	json.NewDecoder(bytes.NewReader(body)).Decode(&answer)
 
 	oauthError := safeWord(answer.Error)
@@ -94,7 +94,7 @@ func (c *Client) refusal(resp *http.Response, body []byte) error {
 	return e
 }
 
-// mostSpecific returns the AADSTS code that says most: one in the table that is not a general one, or
+// mostSpecific returns the most specific AADSTS code: one in the table that is not a general one, or
 // else the first.
 func mostSpecific(numbers []json.Number) (code string) {
 	known := func(code string) int {
@@ -130,7 +130,7 @@ func (c *Client) retryAfter(header string) time.Duration {
 	return min(max(at.Sub(c.now()), 0), maxRetryAfter)
 }
 
-// safeWord keeps what looks like an OAuth error, and drops anything else that came in its place.
+// safeWord returns s if it looks like an OAuth error, and nothing otherwise.
 func safeWord(s string) string {
 	if word().MatchString(s) {
 		return s

@@ -19,8 +19,8 @@ const (
 // uriPattern has the characters of a URI (RFC 3986), without those that begin a query or a fragment.
 var uriPattern = pattern(`^[A-Za-z0-9._~:/@!$&'()*+,;=%\[\]-]+$`)
 
-// CheckScope accepts one resource followed by "/.default", the only form that the client credentials
-// grant knows. The resource is a GUID, or an absolute https or api URI without query or fragment.
+// CheckScope accepts one resource followed by "/.default". The client credentials grant has no other
+// form. The resource is a GUID, or an absolute https or api URI without query or fragment.
 func CheckScope(s string) error {
 	if err := CheckText(s); err != nil {
 		return err
@@ -71,7 +71,7 @@ func ServiceScope(service string, cloud Cloud) (string, error) {
 	}
 	resource, ok := byCloud[cloud]
 	if !ok {
-		return "", fmt.Errorf("is not offered in cloud %q, only in %s; that cloud has %s", cloud, list(maps.Keys(byCloud)), list(servicesIn(cloud)))
+		return "", fmt.Errorf("is not available in cloud %q, only in %s; that cloud has %s", cloud, list(maps.Keys(byCloud)), list(servicesIn(cloud)))
 	}
 	return resource + defaultSuffix, nil
 }
@@ -122,6 +122,6 @@ func IsAzureDevOps(scope string) bool { return slices.Contains(devOpsResources, 
 
 var sharePoint = pattern(`^(https://[^/]+\.sharepoint(-mil)?\.(com|us|cn|de)|00000003-0000-0ff1-ce00-000000000000)$`)
 
-// IsSharePoint reports whether the scope is that of SharePoint's own API. It accepts apps with a
-// certificate only. Source: SharePoint, "Granting access via Entra ID App-Only".
+// IsSharePoint reports whether the scope is that of SharePoint's own API, which takes only apps with a
+// certificate. Source: SharePoint, "Granting access via Entra ID App-Only".
 func IsSharePoint(scope string) bool { return sharePoint().MatchString(resourceOf(scope)) }

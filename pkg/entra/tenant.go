@@ -40,11 +40,11 @@ func isDomain(s string) bool {
 			return false
 		}
 	}
-	// The last label of a domain is not a number (RFC 3696). That of an IP address is.
+	// An IP address ends in a number. A domain does not (RFC 3696).
 	return strings.ContainsFunc(labels[len(labels)-1], unicode.IsLetter)
 }
 
-// tenantOf returns the GUID with which the path of one of Entra's URLs begins.
+// tenantOf returns the tenant's GUID, the first part of the path of one of Entra's URLs.
 func tenantOf(raw string) string {
 	u, err := url.Parse(raw)
 	if err != nil {

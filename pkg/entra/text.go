@@ -24,12 +24,12 @@ var (
 	errSpace    = errors.New("has white space around it; send the value exactly as Entra shows it")
 )
 
-// CheckText refuses what no value of a request may be: empty, invalid Unicode, with white space around
-// it, or with an invisible character in it. A pasted line break is the commonest way to a value that does not work, and trimming it
+// CheckText refuses a value that is empty, is not valid Unicode, has white space around it, or has an
+// invisible character in it. A value that does not work often has a pasted line break, and trimming it
 // would hide the mistake.
 //
-// The error's text, here and of the other functions that check a value, continues the value's name,
-// and never quotes the value: it may be a secret in the wrong place.
+// The error's text follows the field's name, as in "scope is required", here and in the other checks.
+// It never quotes the value, which may be a secret in the wrong place.
 func CheckText(s string) error {
 	switch {
 	case s == "":
@@ -41,7 +41,7 @@ func CheckText(s string) error {
 	}
 	for _, r := range s {
 		if unicode.Is(unicode.Cf, r) {
-			return fmt.Errorf("has an invisible character, U+%04X, as copied text sometimes does; type it or copy it from elsewhere", r)
+			return fmt.Errorf("contains the invisible character U+%04X, which copied text sometimes has; type the value, or copy it from elsewhere", r)
 		}
 	}
 	return nil

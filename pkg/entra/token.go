@@ -23,7 +23,7 @@ type Token struct {
 	Type         string // always "Bearer"
 	AccessToken  Secret
 	ExpiresIn    int64     // seconds, as Entra said
-	ExtExpiresIn int64     // seconds; ExpiresIn where Entra sent none
+	ExtExpiresIn int64     // seconds; ExpiresIn if Entra sent none
 	RequestedAt  time.Time // when the request was sent
 }
 
@@ -36,8 +36,8 @@ func (t Token) ExpiresAt() time.Time {
 // Lifetime is the time from the request to the expiry.
 func (t Token) Lifetime() time.Duration { return time.Duration(t.ExpiresIn) * time.Second }
 
-// HasNoRoles reports whether the token plainly carries no role. A token is opaque by contract, so one
-// that cannot be read does not count.
+// HasNoRoles reports whether the token can be read and carries no role. A token is opaque by contract,
+// so one that cannot be read may carry any.
 func (t Token) HasNoRoles() bool {
 	var claims struct {
 		jwt.RegisteredClaims
@@ -47,7 +47,7 @@ func (t Token) HasNoRoles() bool {
 	return err == nil && len(claims.Roles) == 0
 }
 
-// Values returns the six values, each a string, so that environment variables and the JSON keys of
+// Values returns the six values. Each is a string, so that environment variables and the JSON keys of
 // containers can carry them. The access token is in the clear: only a store should see them.
 func (t Token) Values() map[string]string {
 	return map[string]string{
