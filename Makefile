@@ -70,7 +70,7 @@ test: needs-go ## run the tests, with the race detector if there is a C compiler
 # These packages do not pass errcheck yet. The test support does not have to.
 UNCHECKED := /(functions/provision|pkg/entra|cmd/local|internal/bench|internal/.*test|pkg/entra/entratest)$$
 
-check: needs-go ## check format, code, modules, workflows and known vulnerabilities; change nothing
+check: needs-go ## check format, code, modules, workflows, links and known vulnerabilities; change nothing
 	@unformatted=$$(gofmt -l cmd functions internal pkg); test -z "$$unformatted" || \
 		{ echo "gofmt -w would change:"; echo "$$unformatted"; exit 1; }
 	@for module in $(MODULES); do \
@@ -78,6 +78,7 @@ check: needs-go ## check format, code, modules, workflows and known vulnerabilit
 	done
 	go run $(ERRCHECK) -ignoretests -exclude scripts/errcheck.txt $$(go list ./... | grep -Ev '$(UNCHECKED)')
 	go run $(ACTIONLINT)
+	scripts/links.sh *.md docs/*.md
 	scripts/govulncheck.sh $(GOVULNCHECK)
 
 fuzz: needs-go ## run each fuzz target for FUZZTIME (10s)
