@@ -32,7 +32,7 @@ type api struct {
 }
 
 func newAPI(s *setup.Setup) *api {
-	prover := connector.Prover{Store: s.Store, Entra: s.Entra}
+	prover := connector.Prover{Entra: s.Entra}
 	a := &api{
 		store:       s.Store,
 		provisioner: &connector.Provisioner{Store: s.Store, Prover: prover, Now: time.Now, Changed: s.Events.Changed},

@@ -3,6 +3,7 @@ package connector
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 )
 
@@ -44,7 +45,7 @@ func (a *Apps) put(ctx context.Context, req AppRequest) (app App, created bool, 
 	if app, err = req.on(stored); err != nil {
 		return App{}, false, err
 	}
-	if err := a.Prover.InUse(ctx, app, use.Announced); err != nil {
+	if err := a.prove(ctx, app, use); err != nil {
 		return App{}, false, err
 	}
 	app.ChangedAt, app.RotatedAt, app.Version = a.Now(), a.Now(), stored.Version
@@ -103,15 +104,18 @@ func (a *Apps) delete(ctx context.Context, name string) error {
 // unused looks at each connection itself, since the listing may miss new ones and may still show
 // deleted ones.
 func (a *Apps) unused(ctx context.Context, use AppUse) error {
-	check := func(name string, announced Announcement) error {
-		exists, err := a.Store.Exists(ctx, ConnectionRef{App: use.Name, Name: name}, announced)
-		if exists {
+	check := func(name string) error {
+		_, err := a.connection(ctx, use, name)
+		switch {
+		case err == nil:
 			return &ConflictError{Reason: AppInUse, App: use.Name}
+		case errors.Is(err, ErrNotFound):
+			return nil
 		}
 		return err
 	}
-	for name, announced := range use.Announced {
-		if err := check(name, announced); err != nil {
+	for name := range use.Announced {
+		if err := check(name); err != nil {
 			return err
 		}
 	}
@@ -121,16 +125,112 @@ func (a *Apps) unused(ctx context.Context, use AppUse) error {
 			return err
 		}
 		for _, c := range page {
-			if err := check(c.Name, Announcement{}); err != nil {
+			if err := check(c.Name); err != nil {
 				return err
 			}
 		}
 		if cursor = next; cursor == "" {
+			return unnamed(use)
+		}
+	}
+}
+
+// unnamed fails if connections may appear that were not announced by name.
+func unnamed(use AppUse) error {
+	if use.Busy > 0 {
+		return &StoreError{Op: "ListSecrets", Secret: use.Name, Code: CodeBusy, Temporary: true, RetryAfter: use.Busy}
+	}
+	return nil
+}
+
+// requestTime is longer than any request takes.
+const requestTime = time.Minute
+
+// connection returns a connection of an app that is held. It fails with ErrNotFound, and with a
+// [*StoreError] if somebody may be about to create the connection.
+func (a *Apps) connection(ctx context.Context, use AppUse, name string) (Connection, error) {
+	c, err := a.Store.Connection(ctx, ConnectionRef{App: use.Name, Name: name})
+	toCome := err == nil && c.unfinished()
+	if announced, ok := use.Announced[name]; ok && errors.Is(err, ErrNotFound) {
+		// Otherwise it was deleted after it had been announced.
+		toCome = use.Now.Sub(announced.At) < requestTime && announced.Version == c.Version
+	}
+	if toCome {
+		err = &StoreError{Op: "DescribeSecret", Secret: c.String(), Code: CodeBusy, Temporary: true, RetryAfter: requestTime}
+	}
+	return c, err
+}
+
+// maxProofs bounds how many tenants are asked to prove an app. It is more than one, since a tenant may
+// refuse for reasons of its own, such as a withdrawn consent.
+const maxProofs = 3
+
+// prove proves an app in one of the tenants of its connections, the healthiest first. An app without
+// connections needs no proof.
+func (a *Apps) prove(ctx context.Context, app App, use AppUse) error {
+	connections, err := a.listed(ctx, app.Name)
+	if err == nil && len(connections) == 0 {
+		connections, err = a.announced(ctx, use)
+	}
+	if err != nil {
+		return err
+	}
+	health := []Status{StatusOK, StatusRetrying, StatusRefused}
+	slices.SortStableFunc(connections, func(a, b Connection) int {
+		return slices.Index(health, a.Status()) - slices.Index(health, b.Status())
+	})
+	var asks []*ask
+	for _, c := range connections[:min(maxProofs, len(connections))] {
+		asks = append(asks, &ask{tenantID: c.TenantID, scope: c.Scope})
+	}
+	if len(asks) == 0 {
+		return unnamed(use)
+	}
+	_, err = a.Prover.first(ctx, app, asks...)
+	return err
+}
+
+// maxPages bounds the search for healthy connections. A page that is short or empty need not be the
+// last.
+const maxPages = 10
+
+// listed returns some of an app's connections, healthy ones among them if the first pages have any.
+func (a *Apps) listed(ctx context.Context, app string) (found []Connection, err error) {
+	healthy := 0
+	cursor := ""
+	for range maxPages {
+		page, next, err := a.Store.Connections(ctx, app, PageLimit, cursor)
+		if err != nil {
+			return nil, err
+		}
+		for _, c := range page {
+			if c.TenantID == "" {
+				continue
+			}
+			if found = append(found, c); c.Status() == StatusOK {
+				healthy++
+			}
+		}
+		if cursor = next; cursor == "" || healthy >= maxProofs {
 			break
 		}
 	}
-	if use.Busy > 0 {
-		return &StoreError{Op: "deleting app", Secret: use.Name, Code: CodeBusy, Temporary: true, RetryAfter: use.Busy}
+	return found, nil
+}
+
+// announced returns some of an app's connections that may not be listed yet.
+func (a *Apps) announced(ctx context.Context, use AppUse) (found []Connection, err error) {
+	for name := range use.Announced {
+		c, err := a.connection(ctx, use, name)
+		switch {
+		case err == nil && c.TenantID != "":
+			found = append(found, c)
+		case err != nil && !errors.Is(err, ErrNotFound):
+			return nil, err
+		}
+		if len(found) >= maxProofs {
+			break
+		}
 	}
-	return nil
+	return found, nil
 }

@@ -66,10 +66,16 @@ func (c Connection) Status() Status {
 // known reports whether the state of the stored token is known. A write that was overtaken hides it.
 func (c Connection) known() bool { return !c.ExpiresAt.IsZero() }
 
+// unfinished reports whether the connection is being deleted, or being provisioned in the place of one
+// that was.
+func (c Connection) unfinished() bool {
+	return c.Failure != nil && c.Failure.Code == CodeUnfinished && c.Failure.Status == StatusRetrying
+}
+
 // Seen returns the connection as it is shown at a time: with an expired token it is not healthy.
 func (c Connection) Seen(now time.Time) Connection {
 	if c.Failure == nil && !c.ExpiresAt.After(now) {
-		c.Failure = &Failure{Status: StatusRetrying, Code: CodeExpired, Advice: own[CodeExpired], At: c.ExpiresAt}
+		c.Failure = &Failure{Status: StatusRetrying, Code: CodeExpired, Advice: own[CodeExpired], At: c.ExpiresAt, NextAttempt: now}
 	}
 	return c
 }

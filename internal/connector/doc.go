@@ -6,5 +6,6 @@
 // supplies. Credentials are proved by getting a token with them before anything is stored. Every step
 // can be repeated: the same call finishes what an interrupted one began.
 //
-// The package knows nothing of HTTP, Lambda or Secrets Manager.
+// The package knows nothing of Lambda or Secrets Manager. Of HTTP it knows the API's routes, which the
+// advice for a person names.
 package connector

@@ -42,10 +42,10 @@ var promised = map[string]time.Duration{
 	phaseOutage:   3 * time.Minute,
 }
 
-// TestFreshness holds the freshness promise that the README makes against what
+// TestFreshness holds the freshness promise of docs/architecture.md against what
 // goes wrong in production. A longer run takes longer:
 //
-//	go test ./pkg/entra -run Freshness -v -timeout 0 -sim.days=1 -sim.connections=2000 -sim.seed=2
+//	go test ./internal/connector -run Freshness -v -timeout 0 -sim.days=1 -sim.connections=2000 -sim.seed=2
 func TestFreshness(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		connections := *simConnections

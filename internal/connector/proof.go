@@ -3,17 +3,13 @@ package connector
 import (
 	"context"
 	"errors"
-	"slices"
 	"time"
 
 	"entra-connector/pkg/entra"
 )
 
 // Prover proves an app's credential by getting a token with it.
-type Prover struct {
-	Store Store
-	Entra *entra.Client
-}
+type Prover struct{ Entra *entra.Client }
 
 // settleWaits are the pauses before a refusal that may settle is repeated. New secrets have been seen
 // to take 4 to 18 seconds until they are known everywhere.
@@ -65,11 +61,26 @@ func (p Prover) first(ctx context.Context, app App, asks ...*ask) (entra.Token, 
 		case refused.Class == entra.Unsettled && a.settles < len(settleWaits):
 			a.next = time.Now().Add(settleWaits[a.settles])
 			a.settles++
-		case refused.Class != entra.Malformed && passes(refused.Class, time.Time{}, begin) && !a.ridden:
+		case transient(refused) && !a.ridden:
 			a.next = time.Now().Add(max(refused.RetryAfter, rideOut))
 			a.ridden = true
 		}
 	}
+}
+
+// transient reports whether Entra has failed in a way that passes.
+func transient(failed *entra.Error) bool {
+	return failed.Class == entra.Throttled || failed.Class == entra.Unavailable || failed.Class == entra.Timeout
+}
+
+// ResolveTenant is [entra.Client.ResolveTenant], once more after a failure that passes.
+func (p Prover) ResolveTenant(ctx context.Context, cloud entra.Cloud, tenant string) (string, error) {
+	id, err := p.Entra.ResolveTenant(ctx, cloud, tenant)
+	var failed *entra.Error
+	if errors.As(err, &failed) && transient(failed) && sleepUntil(ctx, time.Now().Add(max(failed.RetryAfter, rideOut))) {
+		return p.Entra.ResolveTenant(ctx, cloud, tenant)
+	}
+	return id, err
 }
 
 // soonest returns what to try next, or nil.
@@ -107,83 +118,6 @@ func (p Prover) withCloud(ctx context.Context, app App, a *ask) error {
 		return ctx.Err()
 	}
 	return a.err
-}
-
-// maxProofs bounds how many tenants are asked to prove an app. It is more than one, since a tenant may
-// refuse for reasons of its own, such as a withdrawn consent.
-const maxProofs = 3
-
-// InUse proves an app in one of the tenants of its connections, the healthiest first. Those that were
-// announced may not be listed yet. An app without connections needs no proof.
-func (p Prover) InUse(ctx context.Context, app App, announced map[string]Announcement) error {
-	connections, err := p.connectionsOf(ctx, app.Name, announced)
-	if err != nil {
-		return err
-	}
-	health := []Status{StatusOK, StatusRetrying, StatusRefused}
-	slices.SortStableFunc(connections, func(a, b Connection) int {
-		return slices.Index(health, a.Status()) - slices.Index(health, b.Status())
-	})
-	var asks []*ask
-	for _, c := range connections[:min(maxProofs, len(connections))] {
-		asks = append(asks, &ask{tenantID: c.TenantID, scope: c.Scope})
-	}
-	if len(asks) == 0 {
-		return nil
-	}
-	_, err = p.first(ctx, app, asks...)
-	return err
-}
-
-// maxPages bounds the search for healthy connections. A page that is short or empty need not be the
-// last.
-const maxPages = 10
-
-// connectionsOf returns some of an app's connections, healthy ones among them if the first pages have
-// any.
-func (p Prover) connectionsOf(ctx context.Context, app string, announced map[string]Announcement) (found []Connection, err error) {
-	healthy := 0
-	cursor := ""
-	for range maxPages {
-		page, next, err := p.Store.Connections(ctx, app, PageLimit, cursor)
-		if err != nil {
-			return nil, err
-		}
-		for _, c := range page {
-			if c.TenantID == "" {
-				continue
-			}
-			if found = append(found, c); c.Status() == StatusOK {
-				healthy++
-			}
-		}
-		if cursor = next; cursor == "" || healthy >= maxProofs {
-			break
-		}
-	}
-	if len(found) > 0 {
-		return found, nil
-	}
-	for name, announcement := range announced {
-		ref := ConnectionRef{App: app, Name: name}
-		exists, err := p.Store.Exists(ctx, ref, announcement)
-		if err != nil {
-			return nil, err
-		}
-		if !exists {
-			continue
-		}
-		c, err := p.Store.Connection(ctx, ref)
-		if err == nil && c.TenantID != "" {
-			found = append(found, c)
-		} else if err != nil && !errors.Is(err, ErrNotFound) {
-			return nil, err
-		}
-		if len(found) >= maxProofs {
-			break
-		}
-	}
-	return found, nil
 }
 
 // identify fills in issuer and subject of a federated app's assertions, which a person has to enter in

@@ -38,11 +38,11 @@ func (p *Provisioner) Provision(ctx context.Context, req Provisioning) (c Connec
 var errAppChanged = errors.New("the app was replaced or deleted meanwhile")
 
 func (p *Provisioner) provision(ctx context.Context, req Provisioning) (Connection, bool, error) {
-	app, change, err := p.appFor(ctx, req)
+	app, use, change, err := p.appFor(ctx, req)
 	if err != nil {
 		return Connection{}, false, err
 	}
-	tenantID, err := p.Prover.Entra.ResolveTenant(ctx, app.Cloud, req.tenant)
+	tenantID, err := p.Prover.ResolveTenant(ctx, app.Cloud, req.tenant)
 	if err != nil {
 		return Connection{}, false, err
 	}
@@ -51,11 +51,7 @@ func (p *Provisioner) provision(ctx context.Context, req Provisioning) (Connecti
 		return Connection{}, false, err
 	}
 	asked := Connection{ConnectionRef: ConnectionRef{App: app.Name, Name: cmp.Or(req.connection, tenantID)}, TenantID: tenantID, Scope: scope}
-	c, known, err := p.connectionFor(ctx, asked, app)
-	if err != nil {
-		return Connection{}, false, err
-	}
-	token, err := p.Prover.Token(ctx, app, c.Scope, tenantID)
+	c, known, token, err := p.tokenFor(ctx, asked, app)
 	if err == nil && token.Lifetime() < minLifetime {
 		err = refusal(CodeShortLived)
 	}
@@ -65,10 +61,51 @@ func (p *Provisioner) provision(ctx context.Context, req Provisioning) (Connecti
 
 	// The app goes first. A connection without its app could not be refreshed, while an app without
 	// connections is what the next call finds in place.
-	if app, err = p.saveApp(ctx, req, app, change); err != nil {
+	if app, use, err = p.saveApp(ctx, req, app, use, change); err != nil {
 		return Connection{}, false, err
 	}
-	return p.saveConnection(ctx, asked, c, known, app, token)
+	return p.saveConnection(ctx, asked, c, known, app, use, token)
+}
+
+// errOtherScope reports that a known connection has another scope than a new one would get.
+var errOtherScope = errors.New("the connection has a scope of its own")
+
+// tokenFor looks for the connection and asks for its token at once. It assumes that the connection has
+// the scope that a new one would get.
+func (p *Provisioner) tokenFor(ctx context.Context, asked Connection, app App) (c Connection, known bool, token entra.Token, err error) {
+	scope := cmp.Or(asked.Scope, app.Scope)
+	err = together(ctx, func(ctx context.Context) (err error) {
+		if c, known, err = p.connectionFor(ctx, asked, app); err == nil && c.Scope != scope {
+			err = errOtherScope
+		}
+		return err
+	}, func(ctx context.Context) (err error) {
+		if scope != "" {
+			token, err = p.Prover.Token(ctx, app, scope, asked.TenantID)
+		}
+		return err
+	})
+	if errors.Is(err, errOtherScope) {
+		token, err = p.Prover.Token(ctx, app, c.Scope, c.TenantID)
+	}
+	return c, known, token, err
+}
+
+// together runs two functions at once, the second until the first fails. Errors of the first come
+// first.
+func together(ctx context.Context, first, second func(context.Context) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- second(ctx) }()
+	err := first(ctx)
+	if err != nil {
+		cancel()
+	}
+	if secondErr := <-done; err == nil {
+		err = secondErr
+	}
+	return err
 }
 
 // appChange is what provisioning does to an app.
@@ -81,34 +118,40 @@ const (
 )
 
 // appFor returns the app to use, and what to do to the stored one once the app has been proved. An app
-// that is only named must exist. A complete one must not be a different app of that name.
-func (p *Provisioner) appFor(ctx context.Context, req Provisioning) (App, appChange, error) {
-	stored, err := p.Store.App(ctx, req.app)
+// that was only named must exist. One that was given whole must not be somebody else's of that name.
+func (p *Provisioner) appFor(ctx context.Context, req Provisioning) (app App, use AppUse, change appChange, err error) {
+	var stored App
+	err = together(ctx, func(ctx context.Context) (err error) {
+		use, err = p.Store.LookAtApp(ctx, req.app)
+		return err
+	}, func(ctx context.Context) (err error) {
+		stored, err = p.Store.App(ctx, req.app)
+		return err
+	})
 	if errors.Is(err, ErrNotFound) && req.whole == nil {
-		return App{}, keep, &AppNotFoundError{req.app}
-	}
-	if errors.Is(err, ErrUnreadable) {
-		// Another tool's secret has the name, or somebody has edited the app.
-		if _, lookErr := p.Store.LookAtApp(ctx, req.app); lookErr != nil {
-			err = lookErr
-		}
+		return App{}, use, keep, &AppNotFoundError{req.app}
 	}
 	if err != nil && !errors.Is(err, ErrNotFound) {
-		return App{}, keep, err
+		return App{}, use, keep, err
 	}
 	if req.whole == nil {
-		return stored, keep, nil
+		return stored, use, keep, nil
 	}
-	change := rotate
-	if err != nil {
-		stored, change = App{}, create
+	app, change, err = req.whole.change(stored, err == nil)
+	return app, use, change, err
+}
+
+// change returns the app that a request makes of a stored one, if there is one.
+func (r AppRequest) change(stored App, exists bool) (App, appChange, error) {
+	if !exists {
+		stored = App{}
 	}
-	app, invalid := req.whole.on(stored)
-	if invalid != nil || change == create {
-		return app, change, invalid
+	app, err := r.on(stored)
+	if err != nil || !exists {
+		return app, create, err
 	}
 	if fields := stored.differences(app); len(fields) > 0 {
-		return App{}, keep, &ConflictError{Reason: OtherApp, App: req.app, Fields: fields}
+		return App{}, keep, &ConflictError{Reason: OtherApp, App: stored.Name, Fields: fields}
 	}
 	if stored.asksLike(app) {
 		if app.Credential.SecretExpiresAt.Equal(stored.Credential.SecretExpiresAt) {
@@ -123,7 +166,7 @@ func (p *Provisioner) appFor(ctx context.Context, req Provisioning) (App, appCha
 
 // saveApp makes the change that appFor chose. If another call was faster, it asks appFor
 // again.
-func (p *Provisioner) saveApp(ctx context.Context, req Provisioning, app App, change appChange) (App, error) {
+func (p *Provisioner) saveApp(ctx context.Context, req Provisioning, app App, use AppUse, change appChange) (App, AppUse, error) {
 	err := Retry(ctx, func() (beaten bool, err error) {
 		if change != keep {
 			app.ChangedAt = p.Now()
@@ -135,20 +178,20 @@ func (p *Provisioner) saveApp(ctx context.Context, req Provisioning, app App, ch
 		case keep:
 			return false, nil
 		case create:
-			app.Version, err = p.Store.CreateApp(ctx, app)
-		case rotate:
-			var use AppUse
-			if use, err = p.Store.LookAtApp(ctx, app.Name); err == nil {
-				app.Version, err = p.Store.UpdateApp(ctx, use, app)
+			if app.Version, err = p.Store.CreateApp(ctx, app); err == nil {
+				use, err = p.Store.LookAtApp(ctx, app.Name)
 			}
+		case rotate:
+			app.Version, err = p.Store.UpdateApp(ctx, use, app)
+			use.Version = app.Version
 		}
 		if !overtaken(err) {
 			return false, err
 		}
-		app, change, err = p.appFor(ctx, req)
+		app, use, change, err = p.appFor(ctx, req)
 		return err == nil, err
 	})
-	return app, err
+	return app, use, err
 }
 
 // overtaken reports whether another call was faster: with the same, with something else, or with a
@@ -159,19 +202,24 @@ func overtaken(err error) bool {
 
 // saveConnection stores a connection that connectionFor returned, with its token, and reports whether it
 // is new.
-func (p *Provisioner) saveConnection(ctx context.Context, asked, found Connection, known bool, app App, token entra.Token) (c Connection, isNew bool, err error) {
+func (p *Provisioner) saveConnection(ctx context.Context, asked, found Connection, known bool, app App, use AppUse, token entra.Token) (c Connection, isNew bool, err error) {
+	announced := false
 	err = Retry(ctx, func() (beaten bool, err error) {
 		c, isNew = found.withToken(app, token), !known
-		if known {
+		if !known && !announced {
+			err = p.announce(ctx, app, use, found)
+			announced = err == nil
+		}
+		switch {
+		case known:
 			err = p.Store.SaveToken(ctx, c, token)
-		} else if err = p.announce(ctx, app, found); err == nil {
+		case announced:
 			c, err = p.Store.CreateConnection(ctx, c, token)
 		}
 		if err == nil {
 			tell(ctx, p.Changed, found, c)
 		}
-		var failed *StoreError
-		if errors.As(err, &failed) && failed.Code == CodeBusy {
+		if busy(err) {
 			return true, err
 		}
 		if !overtaken(err) {
@@ -179,17 +227,21 @@ func (p *Provisioner) saveConnection(ctx context.Context, asked, found Connectio
 		}
 		// Another call was faster. It may be this very one, repeated, and its token is as good.
 		found, known, err = p.connectionFor(ctx, asked, app)
-		c, isNew = found, false
+		c, isNew, announced = found, false, false
 		return err == nil && !(known && found.known()), err
 	})
 	return c, isNew, err
 }
 
+func busy(err error) bool {
+	var failed *StoreError
+	return errors.As(err, &failed) && failed.Code == CodeBusy
+}
+
 // announce makes sure that nobody deletes or replaces the app unproved because the listing does not show
 // a new connection yet.
-func (p *Provisioner) announce(ctx context.Context, app App, c Connection) error {
-	use, err := p.Store.LookAtApp(ctx, app.Name)
-	if err == nil && (use.Held || use.Busy < busyEnough) {
+func (p *Provisioner) announce(ctx context.Context, app App, use AppUse, c Connection) (err error) {
+	if use.Held || use.Busy < busyEnough {
 		if err = p.Store.Announce(ctx, use, c); err == nil {
 			use, err = p.Store.LookAtApp(ctx, app.Name)
 		}

@@ -38,9 +38,6 @@ type Store interface {
 	// Hold records that an app is about to be deleted or replaced. Without release it ends after a
 	// minute.
 	Hold(ctx context.Context, use AppUse) (release func(context.Context), err error)
-	// Exists reports whether a connection exists. For a listed one, announced is zero. It fails
-	// if the connection may be about to be created.
-	Exists(ctx context.Context, ref ConnectionRef, announced Announcement) (bool, error)
 
 	// CreateConnection stores a new connection with its first token, and returns it with its secret's
 	// name and ARN. It fails with ErrExists, and with a [*ConflictError] if something else has its

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"entra-connector/internal/secretstore/secretstoretest"
 	"entra-connector/internal/stack/stacktest"
 )
 
@@ -44,6 +45,14 @@ var (
 	calls = []call{sweep, failing, named, refresh, provide, again, other, remove, put, putBad, drop}
 )
 
+// erase deletes a secret as people do, without the connector.
+func erase(secret string) call {
+	return call{"erase", func(w *world, _ *stacktest.Connector) int {
+		w.Secrets.Edit(secret, func(x *secretstoretest.Secret) { x.Pending = true })
+		return http.StatusNoContent
+	}}
+}
+
 func api(name, method, path, body string) call {
 	return call{name, func(_ *world, c *stacktest.Connector) int { return c.Call(method, path, body).Status }}
 }
@@ -68,6 +77,8 @@ var scenes = []struct {
 	{"an app", []call{put}},
 	{"nothing", nil},
 	{"a deleted app", []call{put, drop}},
+	{"a connection deleted in the console", []call{provide, erase("entra/connections/default/c")}},
+	{"an app deleted in the console", []call{provide, remove, erase("entra/apps/default")}},
 }
 
 // Of two callers, one acts to its end just before a call of the other to AWS takes effect: every pair of

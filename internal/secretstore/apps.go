@@ -162,32 +162,13 @@ func (s *Store) Hold(ctx context.Context, use connector.AppUse) (release func(co
 		return nil, err
 	}
 	release = func(ctx context.Context) {
-		_ = s.untag(context.WithoutCancel(ctx), name, use.ID, key) // it lapses anyway
+		late, cancel := graced(ctx)
+		defer cancel()
+		_ = s.untag(late, name, use.ID, key) // it lapses anyway
 	}
 	tags := appTags(use.App.Name) // in case somebody has removed them
 	tags[key] = stamp(use.Now)
 	return release, s.tag(ctx, name, use.ID, tags)
-}
-
-// Exists reports whether there is a connection that was announced, or listed if that is zero.
-func (s *Store) Exists(ctx context.Context, ref connector.ConnectionRef, announced connector.Announcement) (bool, error) {
-	found, err := s.look(ctx, s.connectionName(ref))
-	missing := errors.Is(err, connector.ErrNotFound)
-	if missing {
-		found, err = secret{now: s.now()}, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	toCome := found.stateOf(connectionTags(ref)) == deleting && found.busy()
-	if missing || found.deleted {
-		// Either it was deleted after it had been announced, or it is still to come.
-		toCome = found.now.Sub(announced.At) < busyFor && announced.Version == found.grave()
-	}
-	if toCome {
-		return false, &connector.StoreError{Op: "DescribeSecret", Secret: s.connectionName(ref), Code: connector.CodeBusy, Temporary: true, RetryAfter: busyFor}
-	}
-	return !missing && !found.deleted, nil
 }
 
 // DeleteApp deletes an app with a recovery window.

@@ -99,18 +99,18 @@ func decodeAppDescription(name string, sec secret) (connector.App, bool) {
 
 func (stored app) app(name string) connector.App {
 	a := connector.App{
-		Name: name, Scope: stored.Scope, ChangedAt: stored.ChangedAt, RotatedAt: stored.RotatedAt,
+		Name: name, Scope: stored.Scope, ChangedAt: utc(stored.ChangedAt), RotatedAt: utc(stored.RotatedAt),
 		Registration: entra.Registration{ClientID: stored.ClientID, Cloud: stored.Cloud},
 	}
 	switch stored.Credential {
 	case entra.KindCertificate:
-		a.Credential.Certificate = &entra.Certificate{NotAfter: stored.ExpiresAt, Thumbprint: stored.Thumbprint}
+		a.Credential.Certificate = &entra.Certificate{NotAfter: utc(stored.ExpiresAt), Thumbprint: stored.Thumbprint}
 	case entra.KindFederation:
 		if f := stored.Federation; f != nil {
 			a.Credential.Federation = &entra.Federation{Audience: f.Audience, Issuer: f.Issuer, Subject: f.Subject}
 		}
 	default:
-		a.Credential.SecretExpiresAt = stored.ExpiresAt
+		a.Credential.SecretExpiresAt = utc(stored.ExpiresAt)
 	}
 	return a
 }
@@ -189,9 +189,10 @@ func decodeConnection(ref connector.ConnectionRef, sec secret) connector.Connect
 	}
 	c.TenantID, c.Scope, _ = sec.identity()
 	var d connection
-	if !sec.describesCurrent() || json.Unmarshal([]byte(sec.description), &d) != nil || !d.plausible() || d.TenantID != c.TenantID || d.Scope != c.Scope {
+	if !sec.describesCurrent() || json.Unmarshal([]byte(sec.description), &d) != nil || !d.plausible() {
 		c.Failure = &connector.Failure{
 			Status: connector.StatusRetrying, Code: connector.CodeUnknown, Advice: connector.Explain(connector.CodeUnknown),
+			At: sec.changed, NextAttempt: sec.now,
 		}
 		return c
 	}

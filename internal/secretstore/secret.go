@@ -117,7 +117,7 @@ func (s secret) stateOf(own map[string]string) state {
 		return vacant
 	case s.version == "" && ours:
 		return emptied
-	case ours && s.tags[tagState] == stateDeleting:
+	case ours && (s.tags[tagState] == stateDeleting || s.changesHands()):
 		return deleting
 	case ours && named:
 		return live
@@ -131,7 +131,15 @@ func (s secret) stateOf(own map[string]string) state {
 func (s secret) identity() (tenantID, scope string, ok bool) {
 	tenantID, err := entra.ParseTenant(s.tags[tagTenant])
 	scope = parseScopeTag(s.tags[tagScope])
-	return tenantID, scope, err == nil && scope != ""
+	return tenantID, scope, err == nil && scope != "" && !strings.Contains(tenantID, ".") // which only a domain has
+}
+
+// changesHands reports whether a connection's secret holds the token of another than its tags say: a
+// claim has written the value, and not yet the tags.
+func (s secret) changesHands() bool {
+	var d connection
+	tenantID, scope, ok := s.identity()
+	return ok && s.describesCurrent() && json.Unmarshal([]byte(s.description), &d) == nil && (d.TenantID != tenantID || d.Scope != scope)
 }
 
 // grave identifies one deletion of a secret.
@@ -187,7 +195,7 @@ func (s secret) busy() bool { return s.now.Sub(s.changed) < busyFor }
 
 // unreadable says why a connection's secret cannot be used.
 func (s secret) unreadable(st state) *connector.Failure {
-	f := &connector.Failure{Status: connector.StatusRefused, Code: connector.CodeUnreadable}
+	f := &connector.Failure{Status: connector.StatusRefused, Code: connector.CodeUnreadable, At: s.changed, NextAttempt: s.now}
 	switch st {
 	case deleting:
 		f.Code, f.Advice = connector.CodeUnfinished, connector.Explain(connector.CodeUnfinished)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
@@ -31,9 +32,6 @@ func successor(version string, nth int) string {
 	return fmt.Sprintf("%x-%x-%x-%x-%x", sum[:4], sum[4:6], sum[6:8], sum[8:10], sum[10:16])
 }
 
-// maxSuccessors bounds how often a staging label can be moved back to one version.
-const maxSuccessors = 8
-
 // replace replaces a version by a new value and its Description, in one call. It fails with
 // ErrChanged if that is no longer the current one, and with ErrNotFound if the secret is deleted.
 //
@@ -42,29 +40,44 @@ const maxSuccessors = 8
 // only the first succeeds. The secret is named by its ARN, which a new secret of the same name does not
 // share.
 func (s *Store) replace(ctx context.Context, name, arn, version string, c content) (written string, err error) {
-	for nth := range maxSuccessors {
-		next := successor(version, nth)
-		description := c.describe(next)
-		err := s.update(ctx, name, &secretsmanager.UpdateSecretInput{
-			SecretId: aws.String(arn), ClientRequestToken: aws.String(next), SecretString: aws.String(c.value), Description: aws.String(description),
+	nth := 0
+	err = connector.Retry(ctx, func() (again bool, err error) {
+		written = successor(version, nth)
+		nth++
+		description := c.describe(written)
+		err = s.update(ctx, name, &secretsmanager.UpdateSecretInput{
+			SecretId: aws.String(arn), ClientRequestToken: aws.String(written), SecretString: aws.String(c.value), Description: aws.String(description),
 		})
+		if err == nil {
+			return false, nil
+		}
 		var failed *connector.StoreError
-		unanswered := errors.As(err, &failed) && failed.Unanswered
+		unanswered := ctx.Err() != nil || errors.As(err, &failed) && failed.Unanswered
 		if !unanswered && !errors.Is(err, connector.ErrExists) {
-			return next, err
+			return false, err
 		}
-		found, disownErr := s.disown(ctx, name, arn, description)
-		if unanswered {
-			return "", err
+		late, cancel := graced(ctx)
+		defer cancel()
+		found, disownErr := s.disown(late, name, arn, description)
+		switch {
+		case unanswered:
+			return false, err
+		case disownErr != nil:
+			return false, disownErr
 		}
-		if disownErr != nil {
-			return "", disownErr
-		}
-		if found.arn != arn || found.version != version {
-			break
-		}
+		return found.arn == arn && found.version == version, connector.ErrChanged
+	})
+	return written, err
+}
+
+// graced returns a context that ends a second later, to mend what a call that was cut off has left. A
+// reply has that second to spare.
+func graced(ctx context.Context) (context.Context, context.CancelFunc) {
+	end := time.Now()
+	if deadline, ok := ctx.Deadline(); ok && deadline.After(end) {
+		end = deadline
 	}
-	return "", connector.ErrChanged
+	return context.WithDeadline(context.WithoutCancel(ctx), end.Add(time.Second))
 }
 
 // disowned is the Description of a secret about which nothing is known.
@@ -208,7 +221,7 @@ func (s *Store) delete(ctx context.Context, name string, own map[string]string, 
 	}
 	st := found.stateOf(own)
 	switch {
-	case found.absent(own):
+	case found.absent(own), onlyFinish && st == emptied:
 		return connector.ErrNotFound
 	case st == foreign, st == locked:
 		return &connector.ConflictError{Reason: connector.InTheWay, Secret: name, Advice: found.inTheWay()}
@@ -228,7 +241,8 @@ func (s *Store) delete(ctx context.Context, name string, own map[string]string, 
 	}
 	err = storeError(ctx, "DeleteSecret", name, err)
 	// It may have taken effect all the same.
-	ctx = context.WithoutCancel(ctx)
+	ctx, cancel := graced(ctx)
+	defer cancel()
 	after, lookErr := s.look(ctx, name)
 	if errors.Is(lookErr, connector.ErrNotFound) || lookErr == nil && after.deleted {
 		return nil

@@ -200,14 +200,16 @@ func (c *Client) refine(e *Error, app Registration, tenantID string) {
 // seconds reads a JSON number, or a number in a string as the v1.0 endpoint sends it. Any other value
 // counts as absent.
 func seconds(v any, otherwise int64) int64 {
-	var n float64
+	n := -1.0
 	switch v := v.(type) {
 	case float64:
 		n = v
 	case string:
-		n, _ = strconv.ParseFloat(v, 64)
+		if parsed, err := strconv.ParseFloat(v, 64); err == nil {
+			n = parsed
+		}
 	}
-	if n >= 1 && n <= math.MaxInt32 && n == math.Trunc(n) {
+	if n >= 0 && n <= math.MaxInt32 && n == math.Trunc(n) {
 		return int64(n)
 	}
 	return otherwise
