@@ -151,6 +151,10 @@ func storeAction(e *connector.StoreError) string {
 		return "Allow the function's role secretsmanager:" + e.Op + " on this secret and the use of its KMS key; also look for a deny in a service control policy, a permissions boundary or a resource policy."
 	case "DecryptionFailure", "EncryptionFailure":
 		return "Check that the secret's KMS key is enabled, and that its policy lets the function's role use it."
+	case "InvalidParameterException":
+		if e.Op == "TagResource" {
+			return "Remove tags from the secret: AWS allows 50, and the connector needs some."
+		}
 	case "LimitExceededException":
 		return "Wait until AWS drops old versions of the secret (it keeps about a hundred a day), or ask AWS for a higher quota of secrets."
 	}

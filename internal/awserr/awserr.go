@@ -46,6 +46,9 @@ func Temporary(err error) bool {
 	if !errors.As(err, &api) || errors.As(err, &response) && response.HTTPStatusCode() >= http.StatusInternalServerError {
 		return true
 	}
+	if api.ErrorCode() == "LimitExceededException" { // in Secrets Manager a quota, not a rate
+		return false
+	}
 	return retry.IsErrorRetryables(retry.DefaultRetryables).IsErrorRetryable(err) == aws.TrueTernary ||
 		retry.IsErrorThrottles(retry.DefaultThrottles).IsErrorThrottle(err) == aws.TrueTernary
 }

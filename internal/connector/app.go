@@ -45,6 +45,7 @@ func (a App) differences(b App) []string {
 type AppUse struct {
 	App
 	ID        string                  // identifies the app to the store
+	Untagged  bool                    // the store has to say again whose the app is
 	Announced map[string]Announcement // connections that may be too young to be listed, by name
 	Stale     []string                // keys of notes that no longer count, for the store to remove
 	Busy      time.Duration           // how long connections that were not announced by name may still appear

@@ -99,8 +99,8 @@ func spend(wholeAt, now time.Time) time.Time {
 }
 
 // spent reports whether the next write has to wait, before the store refuses it.
-func spent(wholeAt, now time.Time) bool {
-	return wholeAt.Sub(now) > (burst-1)*pace && believable(wholeAt, now)
+func spent(c Connection, now time.Time) bool {
+	return c.WholeAt.Sub(now) > (burst-1)*pace && believable(c.WholeAt, now) && c.RefreshedAt.Sub(now) <= maxSkew
 }
 
 // believable reports whether a correct clock can have written this. Refreshes by hand can spend

@@ -52,6 +52,7 @@ func (p *Provisioner) provision(ctx context.Context, req Provisioning) (Connecti
 	}
 	asked := Connection{ConnectionRef: ConnectionRef{App: app.Name, Name: cmp.Or(req.connection, tenantID)}, TenantID: tenantID, Scope: scope}
 	c, known, token, err := p.tokenFor(ctx, asked, app)
+	asked.Scope = c.Scope // which the token is for, whatever happens to the name meanwhile
 	if err == nil && token.Lifetime() < minLifetime {
 		err = refusal(CodeShortLived)
 	}

@@ -206,7 +206,7 @@ func (s *sweep) pick(ctx context.Context, page []Connection) {
 			continue // its deletion, or its provisioning, is under way
 		}
 		isDue := due(c, app.app, s.Window, s.Jitter, now)
-		isWaiting := waiting(c, app.app, now) || isDue && spent(c.WholeAt, now)
+		isWaiting := waiting(c, app.app, now) || isDue && spent(c, now)
 		switch {
 		case s.force, isDue && !isWaiting:
 			s.queue.put(dueConnection{Connection: c, app: app, need: s.needs.of(app.app, c)})

@@ -10,7 +10,6 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
-	"github.com/aws/aws-sdk-go-v2/service/secretsmanager/types"
 
 	"entra-connector/internal/connector"
 )
@@ -31,12 +30,8 @@ const (
 // App returns an app with its credential.
 func (s *Store) App(ctx context.Context, name string) (connector.App, error) {
 	out, err := s.client.GetSecretValue(ctx, &secretsmanager.GetSecretValueInput{SecretId: aws.String(s.appName(name))}, s.reads.of)
-	var deleted *types.InvalidRequestException
-	if errors.As(err, &deleted) {
-		return connector.App{}, connector.ErrNotFound
-	}
-	if err != nil {
-		return connector.App{}, storeError(ctx, "GetSecretValue", s.appName(name), err)
+	if err = s.refused(ctx, "GetSecretValue", s.appName(name), err); err != nil {
+		return connector.App{}, err
 	}
 	app, err := decodeApp(name, aws.ToString(out.SecretString), s.now())
 	app.Version = aws.ToString(out.VersionId)
@@ -49,13 +44,14 @@ func (s *Store) LookAtApp(ctx context.Context, name string) (connector.AppUse, e
 	if err != nil {
 		return connector.AppUse{}, err
 	}
-	switch found.stateOf(appTags(name)) {
+	st := found.stateOf(appTags(name))
+	switch st {
 	case gone, deleting, vacant:
 		return connector.AppUse{}, connector.ErrNotFound
 	case foreign, locked:
 		return connector.AppUse{}, &connector.ConflictError{Reason: connector.InTheWay, App: name, Secret: found.name, Advice: found.inTheWay()}
 	}
-	use := connector.AppUse{ID: found.arn, Announced: make(map[string]connector.Announcement)}
+	use := connector.AppUse{ID: found.arn, Untagged: st == untagged, Announced: make(map[string]connector.Announcement)}
 	for key, value := range found.tags {
 		since, version, _ := strings.Cut(value, " ")
 		at, _ := time.Parse(time.RFC3339, since)
@@ -104,7 +100,10 @@ func (s *Store) Apps(ctx context.Context) ([]connector.App, error) {
 				if app, err = s.App(ctx, name); errors.Is(err, connector.ErrNotFound) {
 					continue
 				}
-				if app.Name = name; err != nil && !errors.Is(err, connector.ErrUnreadable) {
+				// The call budget may not suffice for many edited Descriptions.
+				var failed *connector.StoreError
+				spent := errors.As(err, &failed) && failed.Code == connector.CodeTooManyCalls
+				if app.Name = name; err != nil && !spent && !errors.Is(err, connector.ErrUnreadable) {
 					return nil, err
 				}
 			}
@@ -132,7 +131,13 @@ func (s *Store) CreateApp(ctx context.Context, app connector.App) (version strin
 
 // UpdateApp replaces an app.
 func (s *Store) UpdateApp(ctx context.Context, use connector.AppUse, app connector.App) (version string, err error) {
-	return s.replace(ctx, s.appName(app.Name), use.ID, app.Version, appContent(app))
+	if use.Untagged { // its Description alone would say whose it is
+		if err := s.tag(ctx, s.appName(app.Name), use.ID, appTags(app.Name)); err != nil {
+			return "", err
+		}
+	}
+	content := appContent(app)
+	return s.replace(ctx, s.appName(app.Name), use.ID, app.Version, content, content.livesIn)
 }
 
 // Announce records on an app that a connection is about to be created.
@@ -140,9 +145,11 @@ func (s *Store) Announce(ctx context.Context, use connector.AppUse, c connector.
 	if err := s.prune(ctx, use); err != nil {
 		return err
 	}
-	tags := map[string]string{tagNew + c.Name: stamp(use.Now) + " " + c.Version}
+	tags := appTags(use.App.Name) // in case somebody has removed them
 	if _, known := use.Announced[c.Name]; len(use.Announced) >= maxNotes && !known {
-		tags = map[string]string{tagBusy: stamp(use.Now.Add(listLag))}
+		tags[tagBusy] = stamp(use.Now.Add(listLag))
+	} else {
+		tags[tagNew+c.Name] = stamp(use.Now) + " " + c.Version
 	}
 	return s.tag(ctx, s.appName(use.App.Name), use.ID, tags)
 }

@@ -213,12 +213,14 @@ func decodeConnection(ref connector.ConnectionRef, sec secret) connector.Connect
 
 // plausible reports whether the connector can have written this. A person may have edited it.
 func (d connection) plausible() bool {
+	if d.Failure == nil && d.Status != connector.StatusOK || d.Failure != nil && d.Status != connector.StatusRetrying && d.Status != connector.StatusRefused {
+		return false
+	}
 	if d.ExpiresAt.IsZero() && d.Lifetime == 0 && d.Failure != nil {
 		return true // a failure, of a token about which nothing is known
 	}
 	ends := d.RefreshedAt.Add(time.Duration(d.Lifetime) * time.Second).Truncate(time.Second)
-	return d.Lifetime > 0 && d.ExpiresAt.Equal(ends) && (d.Failure == nil) == (d.Status == connector.StatusOK) &&
-		(d.Failure == nil || d.Status == connector.StatusRetrying || d.Status == connector.StatusRefused)
+	return d.Lifetime > 0 && d.ExpiresAt.Equal(ends)
 }
 
 // tagCharacters may stand in a tag's value, besides letters and digits. The equals sign could too, but

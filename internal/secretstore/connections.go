@@ -2,6 +2,7 @@ package secretstore
 
 import (
 	"context"
+	"errors"
 	"strings"
 
 	"entra-connector/internal/connector"
@@ -60,7 +61,8 @@ func (s *Store) CreateConnection(ctx context.Context, c connector.Connection, to
 
 // SaveToken stores a token and what it says about the connection in one write.
 func (s *Store) SaveToken(ctx context.Context, c connector.Connection, token entra.Token) error {
-	_, err := s.replace(ctx, c.SecretName, c.SecretARN, c.Version, connectionContent(c, token))
+	content := connectionContent(c, token)
+	_, err := s.replace(ctx, c.SecretName, c.SecretARN, c.Version, content, content.livesIn)
 	return err
 }
 
@@ -71,5 +73,8 @@ func (s *Store) SaveFailure(ctx context.Context, c connector.Connection) error {
 
 // DeleteConnection deletes a connection with a recovery window.
 func (s *Store) DeleteConnection(ctx context.Context, ref connector.ConnectionRef) error {
-	return s.delete(ctx, s.connectionName(ref), connectionTags(ref), false)
+	return connector.Retry(ctx, func() (again bool, err error) {
+		err = s.delete(ctx, s.connectionName(ref), connectionTags(ref), false)
+		return errors.Is(err, connector.ErrExists), err // a claim was faster than the end of a deletion
+	})
 }

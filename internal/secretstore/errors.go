@@ -12,6 +12,9 @@ import (
 
 var errCursor = &connector.InvalidError{Fields: []connector.FieldError{{Field: "cursor", Detail: "is not one that this API returned as next"}}}
 
+// errEmpty reports an answer without what it always has. The SDK takes an empty one for a success.
+var errEmpty = errors.New("empty answer")
+
 // storeError maps the error of a call about a secret to one that [connector.Store] promises.
 func storeError(ctx context.Context, op, secret string, err error) error {
 	if err == nil {

@@ -11,6 +11,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager/types"
+	"github.com/aws/smithy-go"
 	"golang.org/x/time/rate"
 
 	"entra-connector/internal/connector"
@@ -75,7 +76,8 @@ func (p *pace) GetAttemptToken(ctx context.Context) (func(error) error, error) {
 // IsErrorRetryable also retries an answer that broke off, which the SDK does not do
 // (aws-sdk-go-v2 #3494). Every call here may be repeated.
 func (p *pace) IsErrorRetryable(err error) bool {
-	return errors.Is(err, io.ErrUnexpectedEOF) || p.RetryerV2.IsErrorRetryable(err)
+	var garbled *smithy.DeserializationError
+	return errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, &garbled) || p.RetryerV2.IsErrorRetryable(err)
 }
 
 // throttles are the errors that mean too many requests. The SDK counts

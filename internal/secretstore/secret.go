@@ -26,9 +26,11 @@ const (
 	tagTenant     = "entra-connector:tenant"
 	tagScope      = "entra-connector:scope"
 	tagState      = "entra-connector:state"
+	tagClaim      = "entra-connector:claim:" // and an ID: since when somebody has been taking the name again
 
 	stateLive     = "live"
-	stateDeleting = "deleting" // until the name is taken again
+	stateDeleting = "deleting" // and an ID, until the name is taken again
+	stateDone     = "done"     // of a claim
 )
 
 // secret is what Secrets Manager tells about a secret besides its value.
@@ -117,7 +119,7 @@ func (s secret) stateOf(own map[string]string) state {
 		return vacant
 	case s.version == "" && ours:
 		return emptied
-	case ours && (s.tags[tagState] == stateDeleting || s.changesHands()):
+	case ours && (strings.HasPrefix(s.tags[tagState], stateDeleting) || s.claimed() || s.changesHands()):
 		return deleting
 	case ours && named:
 		return live
@@ -150,14 +152,32 @@ func (s secret) grave() string {
 	return strconv.FormatInt(s.changed.UnixMilli(), 36)
 }
 
-// keys returns the keys of the tags with a prefix.
-func (s secret) keys(prefix string) (keys []string) {
+// keys returns the keys of the tags with one of the prefixes.
+func (s secret) keys(prefixes ...string) (keys []string) {
 	for key := range s.tags {
-		if strings.HasPrefix(key, prefix) {
+		if slices.ContainsFunc(prefixes, func(prefix string) bool { return strings.HasPrefix(key, prefix) }) {
 			keys = append(keys, key)
 		}
 	}
 	return keys
+}
+
+// claimed reports whether a claim may be at work.
+func (s secret) claimed() bool {
+	return slices.ContainsFunc(s.keys(tagClaim), func(key string) bool {
+		since, err := time.Parse(time.RFC3339, s.tags[key])
+		return err == nil && s.now.Sub(since) < busyFor
+	})
+}
+
+// sameTags reports whether both have the same tags, but for one key.
+func (s secret) sameTags(other secret, but string) bool {
+	without := func(tags map[string]string) map[string]string {
+		tags = maps.Clone(tags)
+		delete(tags, but)
+		return tags
+	}
+	return maps.Equal(without(s.tags), without(other.tags))
 }
 
 // absent reports whether a secret counts as missing.
@@ -177,13 +197,12 @@ func (s secret) describesCurrent() bool {
 // belongsTo reports whether a secret belongs to the owner that these tags name: by its own tags, or
 // if they are gone by its Description.
 func (s secret) belongsTo(tags map[string]string) bool {
-	var d struct {
-		TenantID string `json:"tenant_id"`
+	var d connection
+	scope := parseScopeTag(tags[tagScope])
+	if tenant, own, ok := s.identity(); ok {
+		return tenant == tags[tagTenant] && own == scope
 	}
-	if tenant, scope, ok := s.identity(); ok {
-		return tenant == tags[tagTenant] && scope == parseScopeTag(tags[tagScope])
-	}
-	return json.Unmarshal([]byte(s.description), &d) == nil && d.TenantID == tags[tagTenant]
+	return json.Unmarshal([]byte(s.description), &d) == nil && d.TenantID == tags[tagTenant] && (d.Scope == scope || d.TenantID == "")
 }
 
 // busyFor is how long a secret that is not live is left to whoever changed it last. No request lasts as
@@ -219,7 +238,7 @@ func (s secret) inTheWay() entra.Advice {
 		return entra.Advice{Title: "The secret is managed by the AWS service " + s.owner, Action: "Use another name, or delete the secret through that service."}
 	}
 	if _, _, ok := s.identity(); ok {
-		return entra.Advice{Title: "The secret belongs to another tenant or scope", Action: "Use another name, or delete the connection first."}
+		return entra.Advice{Title: "The secret belongs to another tenant or scope", Action: "Use another name, or delete the secret in Secrets Manager."}
 	}
 	return entra.Advice{Title: "The secret holds something that the connector did not write", Action: "Use another name, or move the secret out of the way."}
 }
@@ -243,6 +262,9 @@ func tagList(tags map[string]string) []types.Tag {
 // describing that until the recovery window ends. It fails with ErrNotFound.
 func (s *Store) look(ctx context.Context, name string) (secret, error) {
 	out, err := s.client.DescribeSecret(ctx, &secretsmanager.DescribeSecretInput{SecretId: aws.String(name)}, s.reads.of)
+	if err == nil && out.ARN == nil {
+		err = errEmpty
+	}
 	if err != nil {
 		return secret{}, storeError(ctx, "DescribeSecret", name, err)
 	}

@@ -93,6 +93,9 @@ func (s *Store) list(ctx context.Context, prefix string, limit int, cursor strin
 		in.NextToken = aws.String(string(token))
 	}
 	out, err := s.client.ListSecrets(ctx, in, s.lists.of)
+	if err == nil && out.SecretList == nil {
+		err = errEmpty
+	}
 	if err != nil {
 		return nil, "", storeError(ctx, "ListSecrets", prefix, err)
 	}

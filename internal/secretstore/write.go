@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -24,6 +25,11 @@ type content struct {
 	tags     map[string]string // whose it is
 }
 
+// livesIn reports whether a secret is live and has the tags.
+func (c content) livesIn(found secret) bool {
+	return found.stateOf(c.tags) == live && !found.deleted
+}
+
 // successor returns the ID of the version that follows one, in the form of a UUID as the SDK's own are.
 // A version has several successors. If the first is taken although the version is current, a
 // person has moved the staging label back.
@@ -38,8 +44,9 @@ func successor(version string, nth int) string {
 // UpdateSecret has no condition of its own, but it refuses the ID of a version that exists. So the ID of
 // each version follows from that of the version before it, and of several who replace the same version
 // only the first succeeds. The secret is named by its ARN, which a new secret of the same name does not
-// share.
-func (s *Store) replace(ctx context.Context, name, arn, version string, c content) (written string, err error) {
+// share. Where a person has moved the staging label back, mine says whether the secret is still the
+// caller's to write.
+func (s *Store) replace(ctx context.Context, name, arn, version string, c content, mine func(secret) bool) (written string, err error) {
 	nth := 0
 	err = connector.Retry(ctx, func() (again bool, err error) {
 		written = successor(version, nth)
@@ -65,7 +72,7 @@ func (s *Store) replace(ctx context.Context, name, arn, version string, c conten
 		case disownErr != nil:
 			return false, disownErr
 		}
-		return found.arn == arn && found.version == version, connector.ErrChanged
+		return found.arn == arn && found.version == version && mine(found), connector.ErrChanged
 	})
 	return written, err
 }
@@ -143,6 +150,7 @@ func (s *Store) create(ctx context.Context, name string, own map[string]string, 
 	version = successor(rand.Text(), 0)
 	tags := maps.Clone(s.tags)
 	maps.Copy(tags, c.tags)
+	tags[tagState] = stateLive // so that no other call needs room for one more tag
 	out, err := s.client.CreateSecret(ctx, &secretsmanager.CreateSecretInput{
 		Name: aws.String(name), ClientRequestToken: aws.String(version), SecretString: aws.String(c.value), Description: aws.String(c.describe(version)),
 		Tags: tagList(tags), KmsKeyId: s.key,
@@ -170,38 +178,60 @@ func (s *Store) create(ctx context.Context, name string, own map[string]string, 
 // claim fills a secret that is there but not live: one that waits for the end of its recovery window, one
 // without a value, or one whose deletion or claim did not end.
 //
-// Nobody else uses such a secret until the last step, which sets the tags that say whose it now
-// is. The value is written before that: of several who claim a name, the first to write wins, and a
-// late refresh for the former owner fails. A claim that may still be under way is left alone.
+// It says so in a tag of its own and then looks again: if anything has changed, somebody else is at work,
+// and it gives way. Nobody uses the secret until the last step, which sets the tags that say whose it
+// now is. The value is written before that: of several who claim a name, the first to write wins, and a
+// late refresh for the former owner fails.
 func (s *Store) claim(ctx context.Context, found secret, own map[string]string, c content) (arn, version string, err error) {
-	switch st := found.stateOf(own); {
+	st := found.stateOf(own)
+	switch {
 	case st == live:
 		return "", "", connector.ErrExists
 	case st == foreign, st == locked, (st == untagged || st == emptied) && !found.belongsTo(c.tags):
 		return "", "", &connector.ConflictError{Reason: connector.InTheWay, Secret: found.name, Advice: found.inTheWay()}
+	case found.claimed(), (st == deleting || st == untagged) && found.busy():
+		return "", "", busy("UpdateSecret", found.name)
 	case st == gone:
 		if _, err := s.client.RestoreSecret(ctx, &secretsmanager.RestoreSecretInput{SecretId: aws.String(found.arn)}, s.writes.of); err != nil {
 			return "", "", storeError(ctx, "RestoreSecret", found.name, err)
 		}
-	case (st == deleting || st == untagged) && found.busy():
-		return "", "", &connector.StoreError{Op: "UpdateSecret", Secret: found.name, Code: connector.CodeBusy, Temporary: true, RetryAfter: busyFor}
 	}
-	version, err = s.replace(ctx, found.name, found.arn, found.version, c)
-	if errors.Is(err, connector.ErrChanged) {
-		err = connector.ErrExists // somebody else was first
-	}
-	if err != nil {
-		return "", "", err
-	}
-	if holds := found.keys(tagHold); len(holds) > 0 { // of those who deleted it
-		if err := s.untag(ctx, found.name, found.arn, holds...); err != nil {
+	// Of earlier claims, and of those who deleted it.
+	if left := found.keys(tagClaim, tagHold); len(left) > 0 {
+		if err := s.untag(ctx, found.name, found.arn, left...); err != nil {
 			return "", "", err
 		}
+		maps.DeleteFunc(found.tags, func(key, _ string) bool { return slices.Contains(left, key) })
+	}
+	key := tagClaim + rand.Text()
+	if err := s.tag(ctx, found.name, found.arn, map[string]string{key: stamp(found.now)}); err != nil {
+		return "", "", err
+	}
+	mine := func(now secret) bool { return now.tags[key] != "" }
+	now, err := s.look(ctx, found.name)
+	if err == nil && !(mine(now) && now.version == found.version && now.sameTags(found, key)) {
+		err = connector.ErrExists // somebody else was first
+	}
+	if err == nil {
+		version, err = s.replace(ctx, found.name, found.arn, found.version, c, mine)
+	}
+	if errors.Is(err, connector.ErrChanged) {
+		err = connector.ErrExists
+	}
+	if err != nil {
+		late, cancel := graced(ctx)
+		defer cancel()
+		_ = s.untag(late, found.name, found.arn, key) // it lapses anyway
+		return "", "", err
 	}
 	tags := maps.Clone(s.tags)
 	maps.Copy(tags, c.tags)
-	tags[tagState] = stateLive
+	tags[tagState], tags[key] = stateLive, stateDone
 	return found.arn, version, s.tag(ctx, found.name, found.arn, tags)
+}
+
+func busy(op, name string) error {
+	return &connector.StoreError{Op: op, Secret: name, Code: connector.CodeBusy, Temporary: true, RetryAfter: busyFor}
 }
 
 // tag sets tags. It fails with ErrNotFound if the secret is deleted.
@@ -230,8 +260,21 @@ func (s *Store) delete(ctx context.Context, name string, own map[string]string, 
 	case len(found.replicas) > 0:
 		return &connector.ConflictError{Reason: connector.Replicated, Secret: name, Fields: found.replicas}
 	}
-	if err := s.tag(ctx, name, found.arn, map[string]string{tagState: stateDeleting}); err != nil {
+	if found.claimed() {
+		return busy("DeleteSecret", name)
+	}
+	if err := s.tag(ctx, name, found.arn, map[string]string{tagState: stateDeleting + " " + rand.Text()}); err != nil {
 		return err
+	}
+	if st == deleting {
+		// A claim that looked before the tag was set may be at work.
+		now, err := s.look(ctx, name)
+		if err != nil {
+			return err
+		}
+		if now.version != found.version || !now.sameTags(found, tagState) {
+			return errors.Join(connector.ErrExists, s.live(ctx, now))
+		}
 	}
 	_, err = s.client.DeleteSecret(ctx, &secretsmanager.DeleteSecretInput{
 		SecretId: aws.String(found.arn), RecoveryWindowInDays: s.days,
@@ -247,11 +290,17 @@ func (s *Store) delete(ctx context.Context, name string, own map[string]string, 
 	if errors.Is(lookErr, connector.ErrNotFound) || lookErr == nil && after.deleted {
 		return nil
 	}
-	if st == live {
-		err = errors.Join(err, s.tag(ctx, name, found.arn, map[string]string{tagState: stateLive}))
-	}
+	err = errors.Join(err, s.live(ctx, found))
 	if len(after.replicas) > 0 {
 		return &connector.ConflictError{Reason: connector.Replicated, Secret: name, Fields: after.replicas}
 	}
 	return err
+}
+
+// live takes a deletion back, unless a claim is at work or nobody knows what the secret holds.
+func (s *Store) live(ctx context.Context, found secret) error {
+	if found.claimed() || found.changesHands() || !found.describesCurrent() {
+		return nil
+	}
+	return s.tag(ctx, found.name, found.arn, map[string]string{tagState: stateLive})
 }
