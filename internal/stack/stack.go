@@ -8,11 +8,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net/http"
 	"os"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"entra-connector/internal/awsidentity/ststest"
@@ -21,8 +21,6 @@ import (
 	"entra-connector/internal/signals/eventbridgetest"
 	"entra-connector/pkg/entra/entratest"
 )
-
-const memoryMB = 512 // as in the template
 
 // Options say what to run against what.
 type Options struct {
@@ -99,16 +97,16 @@ func Start(o Options) (_ *Stack, err error) {
 	}
 
 	env := s.env(o)
-	log := &sharedWriter{to: o.Log}
+	logger := log.New(cmp.Or(o.Log, io.Discard), "", 0) // for both, since a Logger writes a line at a time
 	if s.Provision, err = lambdahost.Start(lambdahost.Config{
-		Name: "ProvisionFunction", Binary: o.Provision, Env: slices.Concat(env, o.ProvisionEnv), Log: log,
-		Timeout: cmp.Or(o.APITimeout, 29*time.Second), MemoryMB: memoryMB,
+		Name: "ProvisionFunction", Binary: o.Provision, Env: slices.Concat(env, o.ProvisionEnv), Log: logger,
+		Timeout: cmp.Or(o.APITimeout, 29*time.Second),
 	}); err != nil {
 		return nil, err
 	}
 	if s.Refresh, err = lambdahost.Start(lambdahost.Config{
-		Name: "RefreshFunction", Binary: o.Refresh, Env: slices.Concat(env, o.RefreshEnv), Log: log,
-		Timeout: cmp.Or(o.SweepTimeout, 300*time.Second), MemoryMB: memoryMB,
+		Name: "RefreshFunction", Binary: o.Refresh, Env: slices.Concat(env, o.RefreshEnv), Log: logger,
+		Timeout: cmp.Or(o.SweepTimeout, 300*time.Second),
 	}); err != nil {
 		return nil, err
 	}
@@ -182,19 +180,4 @@ func (s *Stack) Close() error {
 		errs = append(errs, s.Events.Close())
 	}
 	return errors.Join(errs...)
-}
-
-// sharedWriter lets two functions write to one log.
-type sharedWriter struct {
-	mu sync.Mutex
-	to io.Writer
-}
-
-func (w *sharedWriter) Write(p []byte) (int, error) {
-	if w.to == nil {
-		return len(p), nil
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.to.Write(p)
 }

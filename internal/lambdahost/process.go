@@ -1,0 +1,189 @@
+package lambdahost
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+)
+
+const region = "us-east-1" // unless Config.Env names another
+
+// process is one process of the function, with a Runtime API server that no other process knows. Both
+// end together, so a late request of an old process never reaches a new one's invocation.
+type process struct {
+	cmd    *exec.Cmd
+	server *http.Server
+	output *output
+	arn    string
+
+	idle    chan struct{}              // the process asks for an invocation …
+	work    chan *invocation           // … and gets it
+	current atomic.Pointer[invocation] // the one that it owes a result
+	results chan Result                // what it posted for that one
+	exited  chan struct{}              // closed when it is gone and its output has been read
+}
+
+// launch starts the server and the process.
+func launch(cfg Config) (*process, error) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, fmt.Errorf("serving the Runtime API: %w", err)
+	}
+	p := &process{
+		cmd:     exec.Command(cfg.Binary),
+		arn:     "arn:aws:lambda:" + region + ":123456789012:function:" + cfg.Name,
+		idle:    make(chan struct{}),
+		work:    make(chan *invocation, 1),
+		results: make(chan Result, 1),
+		exited:  make(chan struct{}),
+	}
+	if p.output, err = newOutput(cfg.Log); err != nil {
+		return nil, errors.Join(err, listener.Close())
+	}
+	p.cmd.Env = append(lambdaEnv(cfg, listener.Addr().String()), cfg.Env...)
+	p.cmd.Dir = filepath.Dir(cfg.Binary)
+	p.cmd.Stdout, p.cmd.Stderr = p.output.in, p.output.in
+	// In a process group of its own, it does not get the Ctrl-C that is meant for the host.
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := p.cmd.Start(); err != nil {
+		p.output.close()
+		return nil, errors.Join(err, listener.Close())
+	}
+	p.server = &http.Server{Handler: p.runtimeAPI(), ErrorLog: log.New(io.Discard, "", 0)}
+	go func() { _ = p.server.Serve(listener) }()
+	go func() {
+		_ = p.cmd.Wait()
+		_ = syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL) // what it started and left behind
+		p.output.close()
+		close(p.exited)
+	}()
+	return p, nil
+}
+
+// lambdaEnv is what Lambda sets for a function on an OS-only runtime.
+// https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html
+func lambdaEnv(cfg Config, runtimeAPI string) []string {
+	return []string{
+		"AWS_LAMBDA_RUNTIME_API=" + runtimeAPI,
+		"AWS_LAMBDA_FUNCTION_NAME=" + cfg.Name,
+		"AWS_LAMBDA_FUNCTION_VERSION=$LATEST",
+		"AWS_LAMBDA_FUNCTION_MEMORY_SIZE=128", // the default; nothing enforces it here
+		"AWS_LAMBDA_INITIALIZATION_TYPE=on-demand",
+		"AWS_LAMBDA_LOG_GROUP_NAME=/aws/lambda/" + cfg.Name,
+		"AWS_LAMBDA_LOG_STREAM_NAME=local",
+		"AWS_REGION=" + region,
+		"AWS_DEFAULT_REGION=" + region,
+		"_HANDLER=bootstrap",
+		"LAMBDA_TASK_ROOT=" + filepath.Dir(cfg.Binary),
+		"LANG=en_US.UTF-8",
+		"PATH=/usr/local/bin:/usr/bin:/bin:/opt/bin",
+		"TZ=:UTC",
+	}
+}
+
+// runtimeAPI is the part of the Lambda Runtime API that aws-lambda-go uses.
+// https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
+func (p *process) runtimeAPI() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /2018-06-01/runtime/invocation/next", p.next)
+	mux.HandleFunc("POST /2018-06-01/runtime/invocation/{id}/{kind}", p.result)
+	return mux
+}
+
+// next blocks until there is an invocation for the process.
+func (p *process) next(w http.ResponseWriter, r *http.Request) {
+	select {
+	case p.idle <- struct{}{}:
+	case <-r.Context().Done():
+		return
+	}
+	select {
+	case inv := <-p.work:
+		p.current.Store(inv)
+		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("Lambda-Runtime-Aws-Request-Id", inv.id)
+		w.Header().Set("Lambda-Runtime-Deadline-Ms", strconv.FormatInt(inv.deadline.UnixMilli(), 10))
+		w.Header().Set("Lambda-Runtime-Invoked-Function-Arn", p.arn)
+		_, _ = w.Write(inv.event)
+	case <-r.Context().Done():
+	}
+}
+
+// result takes the response or the error for the invocation that the process is working on, and for no
+// other. The host has it before the process hears that it was accepted, so a process that then exits
+// at once has still answered.
+func (p *process) result(w http.ResponseWriter, r *http.Request) {
+	payload, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxReplyBytes))
+	_, tooLarge := errors.AsType[*http.MaxBytesError](err)
+	if err != nil && !tooLarge {
+		return // the process went away in the middle; its exit says the rest
+	}
+	inv := p.current.Load()
+	if inv == nil || inv.id != r.PathValue("id") || !p.current.CompareAndSwap(inv, nil) {
+		runtimeReply(w, http.StatusBadRequest, `{"errorType":"InvalidRequestID","errorMessage":"Invalid request ID"}`)
+		return
+	}
+	switch {
+	case tooLarge:
+		why := fmt.Sprintf(`{"errorType":"Function.ResponseSizeTooLarge",`+
+			`"errorMessage":"Response payload size exceeded maximum allowed payload size (%d bytes)."}`, maxReplyBytes)
+		p.results <- Result{Payload: []byte(why), FunctionError: "Unhandled"}
+		runtimeReply(w, http.StatusRequestEntityTooLarge, why)
+		return
+	case r.PathValue("kind") == "error":
+		p.results <- Result{Payload: payload, FunctionError: "Unhandled"}
+	default:
+		p.results <- Result{Payload: payload}
+	}
+	runtimeReply(w, http.StatusAccepted, `{"status":"OK"}`)
+}
+
+func runtimeReply(w http.ResponseWriter, status int, body string) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_, _ = io.WriteString(w, body)
+}
+
+func (p *process) gone() bool {
+	select {
+	case <-p.exited:
+		return true
+	default:
+		return false
+	}
+}
+
+// fault is what Lambda says of a process that exited without an answer.
+func (p *process) fault() *fault {
+	if p.cmd.ProcessState.Success() {
+		return &fault{"Runtime.ExitError", "Runtime exited without providing a reason"}
+	}
+	return &fault{"Runtime.ExitError", "Runtime exited with error: " + p.cmd.ProcessState.String()}
+}
+
+// maxMemory is the peak resident memory of the process, in bytes. getrusage would not do: on Linux it
+// includes the memory of the process that started this one.
+func (p *process) maxMemory() int64 {
+	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	_, peak, _ := strings.Cut(string(status), "\nVmHWM:")
+	var kB int64
+	_, _ = fmt.Sscanf(peak, "%d kB", &kB)
+	return kB << 10
+}
+
+// kill ends the process, if it still runs, and the server.
+func (p *process) kill() {
+	_ = p.cmd.Process.Kill()
+	<-p.exited
+	_ = p.server.Close()
+}
