@@ -16,6 +16,7 @@ import (
 	"syscall"
 	"time"
 
+	"entra-connector/internal/secretstore/secretstoretest"
 	"entra-connector/internal/stack"
 	"entra-connector/pkg/entra"
 )
@@ -43,7 +44,7 @@ func serve(ctx context.Context, o options, stdout, stderr io.Writer) (err error)
 		Provision: o.provision, Refresh: o.refresh, Log: log,
 		Authority:       os.Getenv("AZURE_AUTHORITY_HOST"),
 		SecretsEndpoint: cmp.Or(os.Getenv("AWS_ENDPOINT_URL_SECRETS_MANAGER"), os.Getenv("AWS_ENDPOINT_URL")),
-		SecretsFile:     o.data,
+		Secrets:         secretstoretest.Options{File: o.data},
 	}
 	for _, name := range passedOn {
 		if value := os.Getenv(name); value != "" {

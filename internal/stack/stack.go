@@ -1,5 +1,5 @@
-// Package stack runs the whole connector on one machine: both function binaries as Lambda would run them, the HTTP API in
-// front of one, and, unless the real services are named, stand-ins for Entra and for the services of AWS behind them.
+// Package stack runs the whole connector on one machine: both function binaries as Lambda would run
+// them, the HTTP API in front of one, and behind them stand-ins for Entra and AWS, or the real services.
 package stack
 
 import (
@@ -13,6 +13,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"entra-connector/internal/awsidentity/ststest"
@@ -27,17 +28,23 @@ type Options struct {
 	Provision, Refresh string // paths of the built binaries
 
 	Authority       string // of Entra; empty: the stand-in's
-	SecretsEndpoint string // of Secrets Manager, asked with the caller's own AWS_* variables; empty: the stand-in's
-	SecretsFile     string // where the stand-in keeps its data; empty: in memory
+	SecretsEndpoint string // of Secrets Manager, called with this process's AWS_* variables; empty: the stand-in's
+
+	// Where the two stand-ins listen. A free port on loopback if empty, or if the address is taken.
+	EntraAddr, SecretsAddr string
+
+	// Routes are the HTTP API's route keys, such as "GET /apps/{app}". If empty, every request reaches
+	// the function, by the route $default.
+	Routes []string
 
 	Env                      []string  // for both functions; wins over everything set here
 	ProvisionEnv, RefreshEnv []string  // for one of them; wins over Env
-	Log                      io.Writer // both functions' output, a line per Write; discarded if nil
+	Log                      io.Writer // gets what both functions print, a line per Write; nil discards it
 
 	// How the stand-ins behave. Tests set their clocks, lag, quotas and permissions.
 	Entra   entratest.Options
 	Secrets secretstoretest.Options
-	STS     ststest.Options // on the clock of Secrets, if it has none of its own
+	STS     ststest.Options // goes by the clock of Secrets unless it has its own
 
 	APITimeout   time.Duration // of the provision function; 29 s if zero, as in the template
 	SweepTimeout time.Duration // of the refresh function; 300 s if zero, as in the template
@@ -45,89 +52,113 @@ type Options struct {
 
 // Stack is a running connector.
 type Stack struct {
-	Entra              *entratest.Server       // nil where Options name another
-	Secrets            *secretstoretest.Server // nil where Options name another
-	STS                *ststest.Server         // nil where Options name another Secrets Manager: then AWS's own
-	Events             *eventbridgetest.Server // likewise, and then only with EVENT_BUS in Options.Env
+	Entra              *entratest.Server       // nil if Options name another
+	Secrets            *secretstoretest.Server // nil if Options name another
+	STS                *ststest.Server         // there if Secrets is; else the functions call AWS
+	Events             *eventbridgetest.Server // likewise, and AWS only with EVENT_BUS in Options.Env
 	Provision, Refresh *lambdahost.Function
 
 	Authority, SecretsEndpoint string // what the functions talk to
+
+	options Options
+	started []io.Closer
 }
 
-// Start starts the stand-ins that are needed, on loopback ports of their own, and makes the functions ready.
+// Start starts the stand-ins that are needed and makes the functions ready.
 func Start(o Options) (_ *Stack, err error) {
-	s := &Stack{Authority: o.Authority, SecretsEndpoint: o.SecretsEndpoint}
+	s := &Stack{Authority: o.Authority, SecretsEndpoint: o.SecretsEndpoint, options: o}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.Close())
 		}
 	}()
-
 	if s.Authority == "" {
 		s.Entra = entratest.New(o.Entra)
-		if err := s.Entra.Listen("127.0.0.1:0"); err != nil {
-			return nil, fmt.Errorf("starting the stand-in Entra: %w", err)
+		if err := s.listen("Entra", o.EntraAddr, s.Entra); err != nil {
+			return nil, err
 		}
 		s.Authority = s.Entra.URL()
 	}
 	if s.SecretsEndpoint == "" {
-		if o.SecretsFile != "" {
-			o.Secrets.File = o.SecretsFile
-		}
-		secrets, err := secretstoretest.New(o.Secrets)
-		if err != nil {
+		if s.Secrets, err = secretstoretest.New(o.Secrets); err != nil {
 			return nil, fmt.Errorf("starting the stand-in Secrets Manager: %w", err)
 		}
-		s.Secrets = secrets
-		if err := s.Secrets.Listen("127.0.0.1:0"); err != nil {
-			return nil, fmt.Errorf("starting the stand-in Secrets Manager: %w", err)
-		}
-		s.SecretsEndpoint = s.Secrets.URL()
 		if o.STS.Now == nil {
 			o.STS.Now = o.Secrets.Now
 		}
-		s.STS = ststest.New(o.STS)
-		if err := s.STS.Listen("127.0.0.1:0"); err != nil {
-			return nil, fmt.Errorf("starting the stand-in STS: %w", err)
+		s.STS, s.Events = ststest.New(o.STS), new(eventbridgetest.Server)
+		if err := cmp.Or(
+			s.listen("Secrets Manager", o.SecretsAddr, s.Secrets),
+			s.listen("STS", "", s.STS),
+			s.listen("EventBridge", "", s.Events),
+		); err != nil {
+			return nil, err
 		}
-		s.Events = new(eventbridgetest.Server)
-		if err := s.Events.Listen("127.0.0.1:0"); err != nil {
-			return nil, fmt.Errorf("starting the stand-in EventBridge: %w", err)
-		}
+		s.SecretsEndpoint = s.Secrets.URL()
 	}
-
-	env := s.env(o)
-	logger := log.New(cmp.Or(o.Log, io.Discard), "", 0) // for both, since a Logger writes a line at a time
-	if s.Provision, err = lambdahost.Start(lambdahost.Config{
-		Name: "ProvisionFunction", Binary: o.Provision, Env: slices.Concat(env, o.ProvisionEnv), Log: logger,
-		Timeout: cmp.Or(o.APITimeout, 29*time.Second),
-	}); err != nil {
-		return nil, err
-	}
-	if s.Refresh, err = lambdahost.Start(lambdahost.Config{
-		Name: "RefreshFunction", Binary: o.Refresh, Env: slices.Concat(env, o.RefreshEnv), Log: logger,
-		Timeout: cmp.Or(o.SweepTimeout, 300*time.Second),
-	}); err != nil {
+	if err := s.startFunctions(); err != nil {
 		return nil, err
 	}
 	return s, nil
 }
 
-// env is what both functions get beside Lambda's own variables. lambdahost passes nothing else on, so that a test finds
-// the same environment everywhere.
-func (s *Stack) env(o Options) []string {
+// Twin starts two more functions on what this Stack's functions talk to, as Lambda does when there is
+// more than one request at a time. They have this Stack's options but for ProvisionEnv and RefreshEnv.
+func (s *Stack) Twin() (*Stack, error) {
+	twin := *s
+	twin.options.ProvisionEnv, twin.options.RefreshEnv, twin.started = nil, nil, nil
+	if err := twin.startFunctions(); err != nil {
+		return nil, errors.Join(err, twin.Close())
+	}
+	return &twin, nil
+}
+
+// listen starts a stand-in.
+func (s *Stack) listen(name, addr string, standIn interface {
+	io.Closer
+	Listen(addr string) error
+}) error {
+	const anyPort = "127.0.0.1:0"
+	err := standIn.Listen(cmp.Or(addr, anyPort))
+	if errors.Is(err, syscall.EADDRINUSE) {
+		err = standIn.Listen(anyPort)
+	}
+	if err != nil {
+		return fmt.Errorf("starting the stand-in %s: %w", name, err)
+	}
+	s.started = append(s.started, standIn)
+	return nil
+}
+
+func (s *Stack) startFunctions() (err error) {
+	o, env := s.options, s.env()
+	logger := log.New(cmp.Or(o.Log, io.Discard), "", 0) // for both, since a Logger writes a line at a time
+	start := func(name, binary string, own []string, timeout time.Duration) (*lambdahost.Function, error) {
+		f, err := lambdahost.Start(lambdahost.Config{
+			Name: name, Binary: binary, Env: slices.Concat(env, own), Timeout: timeout, Log: logger})
+		if err == nil {
+			s.started = append(s.started, f)
+		}
+		return f, err
+	}
+	if s.Provision, err = start("ProvisionFunction", o.Provision, o.ProvisionEnv, cmp.Or(o.APITimeout, 29*time.Second)); err != nil {
+		return err
+	}
+	s.Refresh, err = start("RefreshFunction", o.Refresh, o.RefreshEnv, cmp.Or(o.SweepTimeout, 300*time.Second))
+	return err
+}
+
+// env is what both functions get beside Lambda's own variables. They get nothing else of this process's
+// environment, so that a test finds the same everywhere.
+func (s *Stack) env() []string {
 	env := []string{"AZURE_AUTHORITY_HOST=" + s.Authority, "AWS_ENDPOINT_URL_SECRETS_MANAGER=" + s.SecretsEndpoint}
 	if s.Secrets != nil {
-		// The stand-in takes any credentials. The developer's own have no business there.
+		// The stand-ins take any credentials. The developer's own do not belong there.
 		env = append(env, "AWS_ENDPOINT_URL_STS="+s.STS.URL(), "AWS_ENDPOINT_URL_EVENTBRIDGE="+s.Events.URL(), "EVENT_BUS=default",
-			"AWS_ACCESS_KEY_ID=local", "AWS_SECRET_ACCESS_KEY=local",
+			"AWS_REGION="+cmp.Or(s.options.Secrets.Region, "us-east-1"), "AWS_ACCESS_KEY_ID=local", "AWS_SECRET_ACCESS_KEY=local",
 			"AWS_CONFIG_FILE=/dev/null", "AWS_SHARED_CREDENTIALS_FILE=/dev/null", "AWS_EC2_METADATA_DISABLED=true")
-		if o.Secrets.Region != "" {
-			env = append(env, "AWS_REGION="+o.Secrets.Region)
-		}
 	} else {
-		// Region and credentials may be the caller's variables or come from the files of a profile, which Lambda's own
-		// AWS_REGION would hide.
+		// Region and credentials may also come from a profile's files, whose Region Lambda's own AWS_REGION would hide.
 		env = slices.Concat([]string{"AWS_REGION=", "AWS_DEFAULT_REGION="}, callers(func(name string) bool {
 			return strings.HasPrefix(name, "AWS_") && !strings.HasPrefix(name, "AWS_LAMBDA_") || name == "HOME" || name == "PATH"
 		}), env)
@@ -138,7 +169,7 @@ func (s *Stack) env(o Options) []string {
 			return strings.HasSuffix(name, "_PROXY") || strings.HasPrefix(name, "SSL_CERT_")
 		})...)
 	}
-	return append(env, o.Env...)
+	return append(env, s.options.Env...)
 }
 
 // callers returns the variables of this process whose name is wanted.
@@ -151,8 +182,8 @@ func callers(wanted func(name string) bool) (env []string) {
 	return env
 }
 
-// API is the connector's HTTP API. No request needs authorisation.
-func (s *Stack) API() http.Handler { return lambdahost.HTTPAPI(s.Provision) }
+// API is the connector's HTTP API. It asks for no authorisation.
+func (s *Stack) API() http.Handler { return lambdahost.HTTPAPI(s.Provision, s.options.Routes...) }
 
 // Sweep runs the refresh function once.
 func (s *Stack) Sweep(ctx context.Context, event []byte) (lambdahost.Result, error) {
@@ -162,22 +193,8 @@ func (s *Stack) Sweep(ctx context.Context, event []byte) (lambdahost.Result, err
 // Close stops everything that Start started, the functions first.
 func (s *Stack) Close() error {
 	var errs []error
-	for _, f := range []*lambdahost.Function{s.Provision, s.Refresh} {
-		if f != nil {
-			errs = append(errs, f.Close())
-		}
-	}
-	if s.Entra != nil {
-		errs = append(errs, s.Entra.Close())
-	}
-	if s.Secrets != nil {
-		errs = append(errs, s.Secrets.Close())
-	}
-	if s.STS != nil {
-		errs = append(errs, s.STS.Close())
-	}
-	if s.Events != nil {
-		errs = append(errs, s.Events.Close())
+	for _, started := range slices.Backward(s.started) {
+		errs = append(errs, started.Close())
 	}
 	return errors.Join(errs...)
 }
