@@ -24,11 +24,11 @@ build: ## build both functions for this machine, or for GOOS and GOARCH: build/<
 	$(GO_BUILD) -o build/refresh/bootstrap ./functions/refresh
 
 demo: build build/local ## show the connector at work, with stand-ins for Entra and Secrets Manager; ends by itself
-	build/local demo
+	build/local demo$(if $(V), -v)
 
 # Not with go run, which ends with an error when it is interrupted.
-local: build build/local ## keep the same stack running on http://127.0.0.1:3000 until Ctrl-C
-	build/local serve
+local: build build/local ## keep the same stack running on http://127.0.0.1:3000 until Ctrl-C; ADDR=, EVERY=, DATA=, V=1
+	build/local serve$(if $(ADDR), -addr '$(ADDR)')$(if $(EVERY), -every '$(EVERY)')$(if $(DATA), -data '$(DATA)')$(if $(V), -v)
 
 .PHONY: build/local
 build/local: # for this machine, also where GOARCH names another

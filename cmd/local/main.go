@@ -1,5 +1,6 @@
-// Command local runs the connector on this machine: the function binaries that are deployed, run as Lambda runs them, with
-// stand-ins for Entra and Secrets Manager. "local demo" shows it at work once and ends; "local serve" keeps it running.
+// Command local runs the connector on this machine: the function binaries that are deployed, run as
+// Lambda runs them, with stand-ins for Entra and Secrets Manager. "local demo" shows it at work and ends;
+// "local serve" keeps it running. `make demo` and `make local` call it.
 package main
 
 import (
@@ -14,11 +15,7 @@ import (
 	"time"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // a second Ctrl-C does not wait for anything
-	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
-}
+func main() { os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr)) }
 
 const usage = `usage: local demo [flags]    show the connector at work, with stand-ins; ends by itself
        local serve [flags]   keep it running until Ctrl-C
@@ -34,7 +31,8 @@ type options struct {
 	data  string
 }
 
-// run is the program but for its exit: 0, 1 where something failed, 2 where the command line is wrong.
+// run is the program without its exit. It returns 0, 1 if something failed, or 2 if the command line is
+// wrong.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	var o options
 	var name string
@@ -75,8 +73,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 			return 1
 		}
 	}
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop) // a second Ctrl-C does not wait for anything
 	if err := command(ctx, o, stdout, stderr); err != nil {
-		fmt.Fprintln(stderr, err)
+		(&screen{out: stderr}).say(0, err.Error())
 		return 1
 	}
 	return 0

@@ -15,198 +15,164 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
-	"time"
 
 	"entra-connector/internal/secretstore/secretstoretest"
-	"entra-connector/internal/stack"
+	"entra-connector/internal/stack/stacktest"
 	"entra-connector/pkg/entra"
 	"entra-connector/pkg/entra/entratest"
 )
 
-// The test binary is also the program: started with LOCAL_TEST_MAIN set, it is main. The functions are built once.
-var provisionBinary, refreshBinary string
+func TestMain(m *testing.M) { stacktest.Main(m) }
 
-func TestMain(m *testing.M) {
-	if os.Getenv("LOCAL_TEST_MAIN") != "" {
-		main()
-	}
-	dir, err := os.MkdirTemp("", "functions")
-	if err == nil {
-		provisionBinary, refreshBinary, err = stack.Build(dir)
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	code := m.Run()
-	_ = os.RemoveAll(dir)
-	os.Exit(code)
-}
-
-// program is the program in a process of its own, with its output as it comes.
+// program is a run of the program.
 type program struct {
-	*exec.Cmd
 	t      *testing.T
-	stderr bytes.Buffer
-	lines  chan string // of stdout; closed at its end
-
-	mu     sync.Mutex
-	stdout strings.Builder
+	stdout *bufio.Scanner
+	seen   strings.Builder // of stdout
+	stderr stacktest.Output
+	code   chan int
 }
 
-// launch starts the program with a clean environment but for env.
-func launch(t *testing.T, env []string, args ...string) *program {
+// launch starts the program in a directory of its own, with these variables.
+func launch(t *testing.T, env map[string]string, args ...string) *program {
 	t.Helper()
-	p := &program{t: t, lines: make(chan string, 1000)}
-	p.Cmd = exec.CommandContext(t.Context(), os.Args[0], append(args, "-provision", provisionBinary, "-refresh", refreshBinary)...)
-	p.Dir = t.TempDir()
-	p.Env = append([]string{"LOCAL_TEST_MAIN=1", "PATH=" + os.Getenv("PATH")}, env...)
-	p.Stderr = &p.stderr
-	stdout, err := p.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
+	t.Chdir(t.TempDir())
+	for _, name := range append(passedOn, "AZURE_AUTHORITY_HOST", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_SECRETS_MANAGER") {
+		t.Setenv(name, env[name])
 	}
-	if err := p.Start(); err != nil {
-		t.Fatal(err)
+	for name, value := range env {
+		t.Setenv(name, value)
 	}
+	if len(args) > 0 {
+		args = slices.Insert(args, 1, "-provision", stacktest.ProvisionBinary, "-refresh", stacktest.RefreshBinary)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	stdout, w := io.Pipe()
+	p := &program{t: t, stdout: bufio.NewScanner(stdout), code: make(chan int, 1)}
 	go func() {
-		defer close(p.lines)
-		for scanner := bufio.NewScanner(stdout); scanner.Scan(); {
-			p.mu.Lock()
-			p.stdout.WriteString(scanner.Text() + "\n")
-			p.mu.Unlock()
-			p.lines <- scanner.Text()
-		}
+		defer close(p.code)
+		p.code <- run(ctx, args, w, &p.stderr)
+		w.Close()
 	}()
-	t.Cleanup(func() { _ = p.Process.Kill() })
+	t.Cleanup(func() {
+		stop()
+		p.exit(0)
+	})
 	return p
 }
 
-// await returns the first group of pattern in the first line, from here on, that matches.
+func (p *program) scan() bool {
+	ok := p.stdout.Scan()
+	if ok {
+		p.seen.WriteString(p.stdout.Text() + "\n")
+	}
+	return ok
+}
+
+// await returns the last group of the pattern in the next line that matches.
 func (p *program) await(pattern string) string {
 	p.t.Helper()
-	re := regexp.MustCompile(pattern)
-	for line := range p.lines {
-		if m := re.FindStringSubmatch(line); m != nil {
+	for re := regexp.MustCompile(pattern); p.scan(); {
+		if m := re.FindStringSubmatch(p.stdout.Text()); m != nil {
 			return m[len(m)-1]
 		}
 	}
-	_ = p.Wait()
-	p.t.Fatalf("no line matches %s in:\n%s\n%s", pattern, p.output(), &p.stderr)
+	p.t.Fatalf("no line matches %s in:\n%s\n%s", pattern, &p.seen, &p.stderr)
 	return ""
 }
 
-// exit waits for the end and returns the exit code. Nothing that the program started may be left.
-func (p *program) exit() int {
+// exit sends a signal, unless it is 0, and returns the exit code. No function may be left.
+func (p *program) exit(signal syscall.Signal) int {
 	p.t.Helper()
-	for range p.lines { // Wait must not come before the end of stdout
+	if err := syscall.Kill(os.Getpid(), signal); err != nil {
+		p.t.Fatal(err)
 	}
-	_ = p.Wait()
-	// A process that was killed is on its way out for a moment; one that was forgotten stays.
-	left := running(p.t, filepath.Dir(provisionBinary))
-	for deadline := time.Now().Add(5 * time.Second); len(left) > 0 && time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
-		left = running(p.t, filepath.Dir(provisionBinary))
+	for p.scan() {
 	}
-	for _, left := range left {
-		p.t.Errorf("process %s is left", left)
+	code := <-p.code
+	if left := functions(); len(left) > 0 {
+		p.t.Errorf("processes %v are left", left)
 	}
-	return p.ProcessState.ExitCode()
+	return code
 }
 
-func (p *program) output() string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.stdout.String()
-}
-
-// running are the processes whose program lies in dir, where the system says so.
-func running(t *testing.T, dir string) (found []string) {
-	t.Helper()
-	links, err := filepath.Glob("/proc/[0-9]*/exe")
-	if err != nil {
-		t.Fatal(err)
-	}
+// functions are the processes that run a function, if the system lists them.
+func functions() (found []string) {
+	links, _ := filepath.Glob("/proc/[0-9]*/exe")
 	for _, link := range links {
-		if binary, err := os.Readlink(link); err == nil && strings.HasPrefix(binary, dir) {
+		if binary, err := os.Readlink(link); err == nil && strings.HasPrefix(binary, filepath.Dir(stacktest.RefreshBinary)) {
 			found = append(found, link)
 		}
 	}
 	return found
 }
 
-var token = regexp.MustCompile(`eyJ[\w-]{10,}`) // more than the start that the demo shows
+// said is what the program wrote for people, in one line.
+func (p *program) said() string { return strings.Join(strings.Fields(p.stderr.String()), " ") }
 
-func noSecrets(t *testing.T, what, text string) {
+// noSecrets wants no client secret and no more of a token than the start that the demo shows.
+func noSecrets(t *testing.T, text string) {
 	t.Helper()
-	if strings.Contains(text, "not-a-real-secret") {
-		t.Errorf("%s has a client secret:\n%s", what, text)
+	if regexp.MustCompile(`not-a-real-secret|eyJ[\w-]{10,}`).MatchString(text) {
+		t.Errorf("a secret is in:\n%s", text)
 	}
-	noTokens(t, what, text)
 }
 
-func noTokens(t *testing.T, what, text string) {
+func narrow(t *testing.T, text string) {
 	t.Helper()
-	if token.MatchString(text) {
-		t.Errorf("%s has an access token:\n%s", what, text)
+	for line := range strings.Lines(text) {
+		if columns := len([]rune(strings.TrimSuffix(line, "\n"))); columns > 80 {
+			t.Errorf("a line has %d columns: %s", columns, line)
+		}
+	}
+}
+
+func has(t *testing.T, text string, wanted ...string) {
+	t.Helper()
+	for _, want := range wanted {
+		if !strings.Contains(text, want) {
+			t.Errorf("%q is not in:\n%s", want, text)
+		}
 	}
 }
 
 func TestDemo(t *testing.T) {
-	// Whatever a developer has set, the demo leaves it alone.
-	elsewhere := []string{
-		"AZURE_AUTHORITY_HOST=http://127.0.0.1:1", "AWS_ENDPOINT_URL=http://127.0.0.1:1", "AWS_REGION=eu-west-1",
-		"AWS_ENDPOINT_URL_SECRETS_MANAGER=http://127.0.0.1:1", "AWS_PROFILE=none-such", "SECRET_PREFIX=theirs",
-		"AWS_MAX_ATTEMPTS=no number",
+	// The demo ignores whatever a developer has set.
+	p := launch(t, map[string]string{"AZURE_AUTHORITY_HOST": "http://127.0.0.1:1", "AWS_ENDPOINT_URL": "http://127.0.0.1:1", "AWS_REGION": "eu-west-1",
+		"AWS_ENDPOINT_URL_SECRETS_MANAGER": "http://127.0.0.1:1", "AWS_PROFILE": "none-such", "SECRET_PREFIX": "theirs", "AWS_MAX_ATTEMPTS": "no number"},
+		"demo")
+	if code := p.exit(0); code != 0 || p.said() != "" {
+		t.Errorf("exit code %d: %s", code, p.said())
 	}
-	p := launch(t, elsewhere, "demo")
-	if code := p.exit(); code != 0 {
-		t.Fatalf("exit code %d:\n%s\n%s", code, p.output(), &p.stderr)
-	}
-	out := p.output()
-	noSecrets(t, "the output", out)
-	for line := range strings.Lines(out) {
-		if columns := len([]rune(strings.TrimSuffix(line, "\n"))); columns > 100 {
-			t.Errorf("a line has %d columns: %s", columns, line)
-		}
-	}
-	for _, want := range []string{
-		"POST /connections\n", "→ 201 Created\n", "PAN_SEC_MICROSOFT_ENTRA_ACCESS_TOKEN    eyJ0eXAiOiJK… (",
+	noSecrets(t, p.seen.String())
+	narrow(t, p.seen.String())
+	has(t, p.seen.String(), "POST /connections\n", "→ 201 Created\n", "PAN_SEC_MICROSOFT_ENTRA_ACCESS_TOKEN    eyJ0eXAiOiJK… (",
 		"→ 422 Unprocessable Entity\n", "AADSTS7000222\n", "PUT /apps/default\n", "→ checked 2, due 2, refreshed 2, failed 0",
-		"AADSTS7000112 refused\n", "everything went as it should",
-	} {
-		if !strings.Contains(out, want) {
-			t.Errorf("the output lacks %q:\n%s", want, out)
-		}
-	}
-	if p.stderr.Len() > 0 {
-		t.Errorf("the functions' log is mixed in: %s", &p.stderr)
-	}
-}
+		"AADSTS7000112 refused\n", "everything went as it should")
 
-func TestDemoVerbose(t *testing.T) {
-	p := launch(t, nil, "demo", "-v")
-	if code := p.exit(); code != 0 || !strings.Contains(p.stderr.String(), `"message":"sweep done"`) {
-		t.Fatalf("exit code %d, log:\n%s", code, &p.stderr)
+	p = launch(t, nil, "demo", "-v")
+	if code := p.exit(0); code != 0 {
+		t.Errorf("exit code %d", code)
 	}
-	noSecrets(t, "the log", p.stderr.String())
+	has(t, p.said(), `"message":"sweep done"`)
+	noSecrets(t, p.said())
 }
 
 func TestDemoThatGoesWrong(t *testing.T) {
-	// Each function in the other's place: the API answers, but with a sweep's report.
-	var stdout, stderr bytes.Buffer
-	code := run(t.Context(), []string{"demo", "-provision", refreshBinary, "-refresh", provisionBinary}, &stdout, &stderr)
-	want := "step 1 of the demo did not go as it should: POST /connections answered 200 OK, not 201: no reason given\n"
-	if code != 1 || !strings.HasSuffix(stderr.String(), want) || !strings.Contains(stderr.String(), "What the functions logged:\n{") {
-		t.Errorf("exit code %d, stderr:\n%s", code, &stderr)
+	// Each function is in the other's place: the API answers, but with a sweep's report.
+	p := launch(t, nil, "demo", "-provision", stacktest.RefreshBinary, "-refresh", stacktest.ProvisionBinary)
+	if code := p.exit(0); code != 1 || strings.Contains(p.seen.String(), "2  Read") || strings.Contains(p.seen.String(), "as it should") {
+		t.Errorf("exit code %d:\n%s", code, &p.seen)
 	}
-	noSecrets(t, "the output", stdout.String()+stderr.String())
+	has(t, p.said(), "step 1 of the demo did not go as it should: POST /connections answered 200 OK, not 201: no reason given",
+		"What the functions logged: {")
+	noSecrets(t, p.seen.String()+p.said())
 }
 
-// do sends a request to the API and returns the answer, decoded, with its status.
-func do(t *testing.T, method, url, body string) (int, map[string]any) {
+// do sends a request to the API and returns the answer's status and "status".
+func do(t *testing.T, method, url, body string) string {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
 	if err != nil {
@@ -218,103 +184,98 @@ func do(t *testing.T, method, url, body string) (int, map[string]any) {
 		t.Fatal(err)
 	}
 	defer res.Body.Close()
-	answer := map[string]any{}
-	if err := json.NewDecoder(res.Body).Decode(&answer); err != nil {
-		t.Fatalf("%s %s answered %s: %v", method, url, res.Status, err)
-	}
-	return res.StatusCode, answer
+	var answer struct{ Status any }
+	_ = json.NewDecoder(res.Body).Decode(&answer)
+	return fmt.Sprint(res.StatusCode, " ", answer.Status)
 }
 
 const firstConnection = `{"tenant_id":"contoso.example","connection":"first","service":"microsoft-graph",` +
 	`"client_id":"` + clientID + `","client_secret":"` + clientSecret + `"}`
 
 func TestServe(t *testing.T) {
-	dir := t.TempDir()
-	data := filepath.Join(dir, ".local", "secrets.json")
+	data := filepath.Join(t.TempDir(), ".local", "secrets.json")
 	p := launch(t, nil, "serve", "-addr", "127.0.0.1:0", "-every", "1h", "-data", data)
-	api := p.await(`^  API +(http://127\.0\.0\.1:\d+)$`)
+	addr := p.await(`^  API +http://(127\.0\.0\.1:\d+)$`)
+	authority := p.await(`^  Entra +(.*) \(stand-in\)$`)
 	p.await(`sweep: checked 0, `)
-	if status, answer := do(t, "POST", api+"/connections", firstConnection); status != 201 || answer["status"] != "ok" {
-		t.Fatalf("provisioning answers %d %v", status, answer)
+	if got := do(t, "POST", "http://"+addr+"/connections", firstConnection); got != "201 ok" {
+		t.Fatalf("provisioning answers %s", got)
 	}
-	if err := p.Process.Signal(syscall.SIGUSR1); err != nil {
+	if err := syscall.Kill(os.Getpid(), syscall.SIGUSR1); err != nil {
 		t.Fatal(err)
 	}
 	p.await(`^\d\d:\d\d:\d\d  sweep: checked 1, due 1, refreshed 1, failed 0, waiting 0, deferred 0$`)
-	// What Entra refuses, the functions warn of.
-	if status, answer := do(t, "PUT", api+"/apps/old", `{"client_id":"`+expiredClientID+`","client_secret":"`+expiredClientSecret+`","service":"microsoft-graph"}`); status != 201 {
-		t.Fatalf("storing an app answers %d %v", status, answer)
+	// The functions warn of what Entra refuses.
+	old := `{"client_id":"` + expiredClientID + `","client_secret":"` + expiredClientSecret + `","service":"microsoft-graph"}`
+	if got := do(t, "PUT", "http://"+addr+"/apps/old", old); !strings.HasPrefix(got, "201 ") {
+		t.Fatalf("storing an app answers %s", got)
 	}
-	if status, answer := do(t, "POST", api+"/connections", `{"tenant_id":"contoso.example","app":"old"}`); status != 422 {
-		t.Fatalf("provisioning with an expired secret answers %d %v", status, answer)
+	if got := do(t, "POST", "http://"+addr+"/connections", `{"tenant_id":"contoso.example","app":"old"}`); got != "422 422" {
+		t.Fatalf("provisioning with an expired secret answers %s", got)
 	}
-	if err := p.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
+	var second bytes.Buffer
+	args := []string{"serve", "-addr", "127.0.0.1:0", "-data", data, "-provision", stacktest.ProvisionBinary, "-refresh", stacktest.RefreshBinary}
+	if code := run(t.Context(), args, io.Discard, &second); code != 1 {
+		t.Errorf("a second one with the same data ends with %d", code)
 	}
-	if code := p.exit(); code != 0 {
-		t.Errorf("exit code %d after SIGTERM:\n%s\n%s", code, p.output(), &p.stderr)
+	has(t, second.String(), "another make local uses", "DATA=.local/other.json")
+	if _, err := os.Stat("/proc/self/exe"); err == nil && len(functions()) != 2 {
+		t.Errorf("processes %v run, want two functions", functions())
 	}
-	if log := p.stderr.String(); !strings.Contains(log, `"level":"WARN"`) || strings.Contains(log, `"level":"INFO"`) {
-		t.Errorf("want what the functions warn of, and no more:\n%s", log)
+	if code := p.exit(syscall.SIGTERM); code != 0 {
+		t.Errorf("exit code %d after SIGTERM: %s", code, p.said())
 	}
-	noSecrets(t, "the log", p.stderr.String())
-	noTokens(t, "the output", p.output())
+	if !strings.Contains(p.said(), `"level":"WARN"`) || strings.Contains(p.said(), `"level":"INFO"`) {
+		t.Errorf("want what the functions warn of, and no more:\n%s", p.said())
+	}
+	noSecrets(t, strings.ReplaceAll(p.seen.String(), "not-a-real-secret", "")+p.said())
 	for path, want := range map[string]os.FileMode{data: 0o600, filepath.Dir(data): 0o700} {
 		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != want {
 			t.Errorf("%s: %v, %v, want mode %o", path, info, err, want)
 		}
 	}
 
-	// The next run has it all, and its Entra still knows the app.
-	p = launch(t, nil, "serve", "-v", "-addr", "127.0.0.1:0", "-every", "1h", "-data", data)
-	api = p.await(`^  API +(http://127\.0\.0\.1:\d+)$`)
+	// The next run has all of it, at the same addresses, and its Entra still knows the app.
+	p = launch(t, nil, "serve", "-v", "-addr", addr, "-every", "1h", "-data", data)
+	p.await(`^  Entra +` + authority + ` \(stand-in\)$`)
 	p.await(`sweep: checked 1, `)
-	if status, answer := do(t, "POST", api+"/connections/default/first/refresh", ""); status != 200 || answer["status"] != "ok" {
-		t.Errorf("refreshing what a former run stored answers %d %v", status, answer)
+	if got := do(t, "POST", "http://"+addr+"/connections/default/first/refresh", ""); got != "200 ok" {
+		t.Errorf("refreshing what an earlier run stored answers %s", got)
 	}
-	if err := p.Process.Signal(os.Interrupt); err != nil {
-		t.Fatal(err)
+	if code := p.exit(syscall.SIGINT); code != 0 {
+		t.Errorf("exit code %d after Ctrl-C: %s", code, p.said())
 	}
-	if code := p.exit(); code != 0 {
-		t.Errorf("exit code %d after Ctrl-C:\n%s\n%s", code, p.output(), &p.stderr)
-	}
-	if log := p.stderr.String(); !strings.Contains(log, `"level":"INFO"`) {
-		t.Errorf("-v shows no more:\n%s", log)
-	}
-}
-
-func TestServeSweepsOnSchedule(t *testing.T) {
-	p := launch(t, nil, "serve", "-addr", "127.0.0.1:0", "-every", "10ms")
-	for range 3 {
-		p.await(`sweep: checked 0, `)
-	}
+	has(t, p.said(), `"level":"INFO"`)
 }
 
 func TestServeScreen(t *testing.T) {
-	p := launch(t, []string{"SECRET_PREFIX=team/entra"}, "serve", "-addr", "127.0.0.1:0")
-	p.await("Ctrl-C")
-	screen := p.output()
-	for _, want := range []string{
-		"For development only", "NOT A REAL SECRET", clientID, clientSecret, contosoID, fabrikamID,
-		"(stand-in)", ".local/secrets.json", "every 5m0s", "--secret-id team/entra/connections/default/first",
-	} {
-		if !strings.Contains(screen, want) {
-			t.Errorf("the screen lacks %q:\n%s", want, screen)
-		}
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
 	}
+	defer taken.Close()
+	addr := fmt.Sprintf("127.0.0.1:%d", taken.Addr().(*net.TCPAddr).Port-100) // so that Entra cannot have its port
+	p := launch(t, map[string]string{"SECRET_PREFIX": "team/entra"}, "serve", "-addr", addr, "-every", "100ms")
+	p.await("Ctrl-C")
+	screen := p.seen.String()
+	narrow(t, screen)
+	has(t, screen, "For development only", "NOT A REAL SECRET", clientID, clientSecret, contosoID, fabrikamID, "(stand-in)",
+		".local/secrets.json", "every 100ms", "--secret-id team/entra/connections/default/first", "not on "+taken.Addr().String()+",")
 	if lines := strings.Count(screen, "\n"); lines > 36 {
 		t.Errorf("the screen has %d lines", lines)
 	}
-	// The line to provision with is what it says: sh runs it, with a curl that only shows its arguments.
+	// The command to provision with does what it says: sh runs it, with a curl that only shows its arguments.
 	provision, _, _ := strings.Cut(screen[strings.Index(screen, "  curl -s"):], "}'\n")
 	shown, err := exec.Command("sh", "-c", `curl() { for a; do printf '%s\n' "$a"; done; }`+"\n"+provision+"}'").Output()
 	if err != nil {
 		t.Fatal(err)
 	}
 	_, body, _ := strings.Cut(string(shown), "-d\n")
-	api := regexp.MustCompile(`http://\S+`).FindString(string(shown))
-	if status, answer := do(t, "POST", api, body); status != 201 {
-		t.Errorf("the line to provision with answers %d %v:\n%s", status, answer, shown)
+	if got := do(t, "POST", regexp.MustCompile(`http://\S+`).FindString(string(shown)), body); got != "201 ok" {
+		t.Errorf("the command to provision with answers %s:\n%s", got, shown)
+	}
+	for range 3 {
+		p.await(`sweep: checked [01], `)
 	}
 }
 
@@ -323,38 +284,28 @@ func TestServeAgainstOtherServices(t *testing.T) {
 	fill(theirs, nil)
 	secrets := secretstoretest.Start(t, secretstoretest.Options{Region: "eu-central-1"})
 	for _, variable := range []string{"AWS_ENDPOINT_URL_SECRETS_MANAGER", "AWS_ENDPOINT_URL"} {
-		p := launch(t, []string{
-			"AZURE_AUTHORITY_HOST=" + theirs.URL(), variable + "=" + secrets.URL(),
-			"AWS_REGION=eu-central-1", "AWS_ACCESS_KEY_ID=theirs", "AWS_SECRET_ACCESS_KEY=theirs", "SECRET_PREFIX=" + strings.ToLower(variable),
-		}, "serve", "-addr", "127.0.0.1:0", "-data", "kept.json")
+		p := launch(t, map[string]string{
+			"AZURE_AUTHORITY_HOST": theirs.URL(), variable: secrets.URL(), "SECRET_PREFIX": strings.ToLower(variable),
+			"AWS_REGION": "eu-central-1", "AWS_ACCESS_KEY_ID": "theirs", "AWS_SECRET_ACCESS_KEY": "theirs",
+		}, "serve", "-addr", "127.0.0.1:0")
 		api := p.await(`^  API +(http://127\.0\.0\.1:\d+)$`)
 		p.await("Ctrl-C")
-		if screen := p.output(); strings.Contains(screen, "stand-in") || strings.Contains(screen, "NOT A REAL SECRET") ||
-			!strings.Contains(screen, theirs.URL()) || !strings.Contains(screen, secrets.URL()) {
-			t.Errorf("the screen is\n%s", screen)
+		has(t, p.seen.String(), theirs.URL(), secrets.URL())
+		if strings.Contains(p.seen.String(), "stand-in") || strings.Contains(p.seen.String(), "NOT A REAL SECRET") {
+			t.Errorf("the screen is\n%s", &p.seen)
 		}
-		if status, answer := do(t, "POST", api+"/connections", firstConnection); status != 201 {
-			t.Errorf("provisioning answers %d %v", status, answer)
+		if got := do(t, "POST", api+"/connections", firstConnection); got != "201 ok" {
+			t.Errorf("provisioning answers %s", got)
 		}
 		if name := strings.ToLower(variable) + "/connections/default/first"; !slices.Contains(secrets.Names(), name) {
 			t.Errorf("Secrets Manager has %v, not %s", secrets.Names(), name)
 		}
-		_ = p.Process.Signal(syscall.SIGTERM)
-		if code := p.exit(); code != 0 {
+		if code := p.exit(syscall.SIGTERM); code != 0 {
 			t.Errorf("exit code %d", code)
 		}
-		if _, err := os.Stat(filepath.Join(p.Dir, "kept.json")); err == nil {
-			t.Error("a data file was written")
+		if _, err := os.Stat(".local"); err == nil {
+			t.Error("data were kept in a file")
 		}
-	}
-}
-
-func TestServeShowsAFunctionThatDoesNotStart(t *testing.T) {
-	p := launch(t, []string{"REFRESH_WINDOW=soon"}, "serve", "-addr", "127.0.0.1:0")
-	p.await(`sweep: FAILED, Runtime\.ExitError: .*exit status 1`)
-	_ = p.Process.Signal(syscall.SIGTERM)
-	if code := p.exit(); code != 0 || !strings.Contains(p.stderr.String(), "REFRESH_WINDOW") {
-		t.Errorf("exit code %d, stderr:\n%s", code, &p.stderr)
 	}
 }
 
@@ -368,7 +319,6 @@ func TestWhatStopsTheProgram(t *testing.T) {
 	if err := os.WriteFile(broken, []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	binaries := []string{"-provision", provisionBinary, "-refresh", refreshBinary}
 	for name, c := range map[string]struct {
 		args []string
 		code int
@@ -376,103 +326,41 @@ func TestWhatStopsTheProgram(t *testing.T) {
 	}{
 		"no command":       {nil, 2, "usage: "},
 		"unknown command":  {[]string{"start"}, 2, "usage: "},
-		"unknown flag":     {[]string{"demo", "-addr", "127.0.0.1:1"}, 2, "flag provided but not defined: -addr\n"},
-		"argument":         {slices.Concat([]string{"serve"}, binaries, []string{"now"}), 2, `local serve takes flags only, not "now".` + "\n"},
+		"unknown flag":     {[]string{"demo", "-addr", "127.0.0.1:1"}, 2, "flag provided but not defined: -addr "},
+		"argument":         {[]string{"serve", "now"}, 2, `local serve takes flags only, not "now".`},
 		"help":             {[]string{"serve", "-h"}, 0, "Usage of local serve:"},
-		"missing binaries": {[]string{"demo"}, 1, "build/provision/bootstrap is missing: run `make build` first.\n"},
-		"address in use":   {slices.Concat([]string{"serve", "-addr", taken.Addr().String()}, binaries), 1, taken.Addr().String() + " is in use: "},
-		"open address":     {slices.Concat([]string{"serve", "-addr", "0.0.0.0:0"}, binaries), 1, "-addr 0.0.0.0:0 is not a loopback address"},
-		"address, no host": {slices.Concat([]string{"serve", "-addr", ":3000"}, binaries), 1, "-addr :3000 is not a loopback address"},
-		"no time at all":   {slices.Concat([]string{"serve", "-every", "0s"}, binaries), 1, "-every must be above zero\n"},
-		"broken data": {slices.Concat([]string{"serve", "-addr", "127.0.0.1:0", "-data", broken}, binaries), 1,
-			"starting the stand-in Secrets Manager: "},
+		"missing binaries": {[]string{"demo", "-refresh", "none"}, 1, "none is missing: run `make build` first."},
+		"address in use": {[]string{"serve", "-addr", taken.Addr().String()}, 1, fmt.Sprintf("%s is in use. Stop what listens there, or "+
+			"choose another address: make local ADDR=127.0.0.1:%d", taken.Addr(), taken.Addr().(*net.TCPAddr).Port+1)},
+		"open address":     {[]string{"serve", "-addr", "0.0.0.0:0"}, 1, "0.0.0.0:0 is not a loopback address"},
+		"address, no host": {[]string{"serve", "-addr", ":3000"}, 1, ":3000 is not a loopback address"},
+		"no time at all":   {[]string{"serve", "-every", "0s"}, 1, "the time between sweeps must be above zero"},
+		"broken data":      {[]string{"serve", "-addr", "127.0.0.1:0", "-data", broken}, 1, "starting the stand-in Secrets Manager: "},
+		"environment": {[]string{"serve", "-addr", "127.0.0.1:0"}, 1, "REFRESH_WINDOW must be a Go duration above zero, such as 30m " +
+			"ProvisionFunction: Runtime exited with error: exit status 1 the functions cannot start"},
 	} {
-		t.Run(name, func(t *testing.T) {
-			var stderr bytes.Buffer
-			if code := run(t.Context(), c.args, io.Discard, &stderr); code != c.code || !strings.HasPrefix(stderr.String(), c.want) {
-				t.Errorf("exit code %d, stderr:\n%s", code, &stderr)
-			}
-		})
+		p := launch(t, map[string]string{"REFRESH_WINDOW": "abc"}, c.args...)
+		if code := p.exit(0); code != c.code || !strings.HasPrefix(p.said(), c.want) {
+			t.Errorf("%s: exit code %d: %s", name, code, p.said())
+		}
 	}
-}
-
-func TestStopBeforeTheFirstSweepIsDone(t *testing.T) {
+	// Stopped before it has swept, it says nothing of a sweep and reports no error.
 	ctx, stop := context.WithCancel(t.Context())
 	stop()
+	t.Setenv("REFRESH_WINDOW", "")
 	var stdout, stderr bytes.Buffer
-	args := []string{"serve", "-addr", "127.0.0.1:0", "-data", filepath.Join(t.TempDir(), "secrets.json"),
-		"-provision", provisionBinary, "-refresh", refreshBinary}
-	if code := run(ctx, args, &stdout, &stderr); code != 0 || strings.Contains(stdout.String(), "sweep:") || stderr.Len() > 0 {
+	code := run(ctx, []string{"serve", "-addr", "127.0.0.1:0", "-provision", stacktest.ProvisionBinary, "-refresh", stacktest.RefreshBinary}, &stdout, &stderr)
+	if code != 0 || strings.Contains(stdout.String(), "sweep:") || stderr.Len() > 0 {
 		t.Errorf("exit code %d\n%s\n%s", code, &stdout, &stderr)
 	}
-}
-
-func TestStopLeavesNoProcess(t *testing.T) {
-	if _, err := os.Stat("/proc/self/exe"); err != nil {
-		t.Skip("this system does not list its processes in /proc")
-	}
-	ctx, stop := context.WithCancel(t.Context())
-	var stdout, stderr bytes.Buffer
-	seen := writerFunc(func(p []byte) {
-		if stdout.Write(p); bytes.Contains(p, []byte("sweep: checked 0")) {
-			if len(running(t, filepath.Dir(provisionBinary))) != 1 {
-				t.Error("the refresh function does not run")
-			}
-			stop()
-		}
-	})
-	args := []string{"serve", "-addr", "127.0.0.1:0", "-data", filepath.Join(t.TempDir(), "secrets.json"),
-		"-provision", provisionBinary, "-refresh", refreshBinary}
-	if code := run(ctx, args, seen, &stderr); code != 0 || stderr.Len() > 0 {
-		t.Errorf("exit code %d\n%s\n%s", code, &stdout, &stderr)
-	}
-	if left := running(t, filepath.Dir(provisionBinary)); len(left) > 0 {
-		t.Errorf("processes %v are left", left)
-	}
-}
-
-type writerFunc func([]byte)
-
-func (f writerFunc) Write(p []byte) (int, error) {
-	f(p)
-	return len(p), nil
 }
 
 func TestSummary(t *testing.T) {
-	report := entra.SweepReport{Checked: 9, Due: 7, Failed: 7, Incomplete: true}
-	for i := range 7 {
-		report.Failures = append(report.Failures, entra.SweepFailure{Connection: fmt.Sprintf("a/%d", i), Code: "AADSTS7000222", Status: entra.NeedsPerson})
-	}
-	want := "checked 9, due 7, refreshed 0, failed 7, waiting 0, deferred 0, incomplete; a/0 AADSTS7000222 refused; " +
-		"a/1 AADSTS7000222 refused; a/2 AADSTS7000222 refused; a/3 AADSTS7000222 refused; a/4 AADSTS7000222 refused; and 2 more"
-	if got := summary(report); got != want {
+	failures := slices.Repeat([]entra.SweepFailure{{Connection: "a/b", Code: "AADSTS7000222", Status: entra.NeedsPerson}}, 7)
+	got := summary(entra.SweepReport{Checked: 9, Due: 7, Failed: 7, Incomplete: true, Failures: failures})
+	want := "checked 9, due 7, refreshed 0, failed 7, waiting 0, deferred 0, incomplete" +
+		strings.Repeat("; a/b AADSTS7000222 refused", 5) + "; and 2 more"
+	if got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
-	}
-}
-
-func TestProblems(t *testing.T) {
-	var out bytes.Buffer
-	for _, line := range []string{
-		`{"level":"DEBUG"}`, `{"level":"INFO"}`, `{"level":"WARN"}`, `{"level":"ERROR"}`, `{"other":1}`, `panic: no`, ``,
-	} {
-		if n, err := (problems{&out}).Write([]byte(line + "\n")); n != len(line)+1 || err != nil {
-			t.Errorf("%s: %d, %v", line, n, err)
-		}
-	}
-	if want := "{\"level\":\"WARN\"}\n{\"level\":\"ERROR\"}\n{\"other\":1}\npanic: no\n\n"; out.String() != want {
-		t.Errorf("passed on:\n%s", &out)
-	}
-}
-
-func TestWrap(t *testing.T) {
-	for text, want := range map[string][]string{
-		"":                      nil,
-		"one":                   {"one"},
-		"one two three":         {"one two", "three"},
-		"incomprehensible a b ": {"incomprehensible", "a b"},
-	} {
-		if got := wrap(text, 7); !slices.Equal(got, want) {
-			t.Errorf("%q: got %q", text, got)
-		}
 	}
 }

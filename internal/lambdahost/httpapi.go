@@ -17,12 +17,9 @@ import (
 	"github.com/aws/aws-lambda-go/events"
 )
 
-// Quotas of an API Gateway HTTP API.
+// integrationTimeout is a quota of an API Gateway HTTP API.
 // https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-quotas.html
-const (
-	maxHTTPBody        = 10 << 20
-	integrationTimeout = 30 * time.Second
-)
+const integrationTimeout = 30 * time.Second
 
 const defaultRoute = "$default"
 
@@ -55,12 +52,10 @@ func (a httpAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		gatewayMessage(w, http.StatusNotFound, "Not Found")
 		return
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxHTTPBody))
-	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
+	// API Gateway would take up to 10 MB, and then Lambda would refuse the event with the same 413.
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxEventBytes))
+	if err != nil {
 		gatewayMessage(w, http.StatusRequestEntityTooLarge, "Request Entity Too Large")
-		return
-	} else if err != nil {
-		gatewayMessage(w, http.StatusBadRequest, "Bad Request")
 		return
 	}
 	event := newEvent(r, body)
@@ -75,7 +70,7 @@ func (a httpAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
 		gatewayMessage(w, http.StatusServiceUnavailable, "Service Unavailable")
-	case errors.Is(err, ErrRequestTooLarge): // below API Gateway's limit, above Lambda's
+	case errors.Is(err, ErrRequestTooLarge):
 		gatewayMessage(w, http.StatusRequestEntityTooLarge, "Request Entity Too Large")
 	case err != nil || result.FunctionError != "":
 		gatewayMessage(w, http.StatusInternalServerError, "Internal Server Error")

@@ -6,7 +6,6 @@ import (
 	"crypto/rand"
 	"log"
 	"os"
-	"time"
 )
 
 // output is the pipe from a process's stdout and stderr to the log, which gets whole lines.
@@ -60,7 +59,6 @@ func (o *output) sync() {
 // close ends the output of a process that is gone, and waits until the rest of it is in the log.
 func (o *output) close() {
 	_ = o.in.Close()
-	_ = o.out.SetReadDeadline(time.Now().Add(time.Second)) // in case something still holds the other end
 	<-o.done
 	_ = o.out.Close()
 }

@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"syscall"
 )
 
@@ -26,11 +25,10 @@ type process struct {
 	output *output
 	arn    string
 
-	idle    chan struct{}              // the process asks for an invocation …
-	work    chan *invocation           // … and gets it
-	current atomic.Pointer[invocation] // the one that it owes a result
-	results chan Result                // what it posted for that one
-	exited  chan struct{}              // closed when it is gone and its output has been read
+	idle    chan struct{}    // the process asks for an invocation,
+	work    chan *invocation // gets it
+	results chan Result      // and posts the result
+	exited  chan struct{}    // closed when it is gone and its output has been read
 }
 
 // launch starts the server and the process.
@@ -63,7 +61,7 @@ func launch(cfg Config) (*process, error) {
 	go func() { _ = p.server.Serve(listener) }()
 	go func() {
 		_ = p.cmd.Wait()
-		_ = syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL) // what it started and left behind
+		_ = syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL) // children, which would keep the output open
 		p.output.close()
 		close(p.exited)
 	}()
@@ -109,7 +107,6 @@ func (p *process) next(w http.ResponseWriter, r *http.Request) {
 	}
 	select {
 	case inv := <-p.work:
-		p.current.Store(inv)
 		w.Header().Set("Content-Type", "application/json")
 		w.Header().Set("Lambda-Runtime-Aws-Request-Id", inv.id)
 		w.Header().Set("Lambda-Runtime-Deadline-Ms", strconv.FormatInt(inv.deadline.UnixMilli(), 10))
@@ -119,32 +116,24 @@ func (p *process) next(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// result takes the response or the error for the invocation that the process is working on, and for no
-// other. The host has it before the process hears that it was accepted, so a process that then exits
-// at once has still answered.
+// result takes the response or the error. The host has it before the process hears that it was accepted,
+// so a process that then exits at once has still answered.
 func (p *process) result(w http.ResponseWriter, r *http.Request) {
 	payload, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxReplyBytes))
-	_, tooLarge := errors.AsType[*http.MaxBytesError](err)
-	if err != nil && !tooLarge {
-		return // the process went away in the middle; its exit says the rest
-	}
-	inv := p.current.Load()
-	if inv == nil || inv.id != r.PathValue("id") || !p.current.CompareAndSwap(inv, nil) {
-		runtimeReply(w, http.StatusBadRequest, `{"errorType":"InvalidRequestID","errorMessage":"Invalid request ID"}`)
-		return
-	}
-	switch {
-	case tooLarge:
+	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
 		why := fmt.Sprintf(`{"errorType":"Function.ResponseSizeTooLarge",`+
 			`"errorMessage":"Response payload size exceeded maximum allowed payload size (%d bytes)."}`, maxReplyBytes)
 		p.results <- Result{Payload: []byte(why), FunctionError: "Unhandled"}
 		runtimeReply(w, http.StatusRequestEntityTooLarge, why)
 		return
-	case r.PathValue("kind") == "error":
-		p.results <- Result{Payload: payload, FunctionError: "Unhandled"}
-	default:
-		p.results <- Result{Payload: payload}
+	} else if err != nil {
+		return // the process went away in the middle; its exit says the rest
 	}
+	result := Result{Payload: payload}
+	if r.PathValue("kind") == "error" {
+		result.FunctionError = "Unhandled"
+	}
+	p.results <- result
 	runtimeReply(w, http.StatusAccepted, `{"status":"OK"}`)
 }
 
