@@ -83,7 +83,7 @@ func (d *demonstration) run() {
 
 	d.step("Read what an integration reads: six values in one secret, here with the AWS SDK")
 	d.say(2, "GetSecretValue entra/connections/default/contoso")
-	d.read()
+	d.read(d.values("contoso"))
 
 	d.step("Try an app whose secret has expired: nothing is stored, and the answer says what to do")
 	before := d.stack.Secrets.Snapshot()
@@ -149,17 +149,16 @@ func (d *demonstration) call(status int, method, path string, body []pair, want 
 	}
 	d.say(2, method+" "+path)
 	sent := map[string]string{}
-	shown := slices.Clone(body)
 	for i, p := range body {
 		sent[p.name] = p.value
 		if p.name == "client_secret" {
-			shown[i].value = "(not shown)"
+			body[i].value = "(not shown)"
 		}
 	}
-	d.pairs(4, shown...)
-	encoded, _ := json.Marshal(sent)
-	if body == nil {
-		encoded = nil
+	d.pairs(4, body...)
+	var encoded []byte
+	if body != nil {
+		encoded, _ = json.Marshal(sent)
 	}
 	req, err := http.NewRequestWithContext(d.ctx, method, d.api+path, bytes.NewReader(encoded))
 	if err != nil {
@@ -174,19 +173,15 @@ func (d *demonstration) call(status int, method, path string, body []pair, want 
 	}
 	defer res.Body.Close()
 	var answer map[string]any
-	if err := json.NewDecoder(res.Body).Decode(&answer); err != nil {
-		d.fail(fmt.Errorf("%s %s answered %s, and no JSON object", method, path, res.Status))
-		return
-	}
+	_ = json.NewDecoder(res.Body).Decode(&answer) // if this fails, there is nothing in it
 	d.say(2, "→ "+res.Status)
 	if res.StatusCode != status {
 		d.fail(fmt.Errorf("%s %s answered %s, not %d: %s", method, path, res.Status, status,
 			cmp.Or(text(answer, "detail"), text(answer, "title"), text(answer, "message"), "no reason given")))
-		return
 	}
 	for i, p := range want {
 		want[i].value = text(answer, p.name)
-		d.check(fmt.Sprintf("%s is %s", p.name, cmp.Or(p.value, "there")), want[i].value == p.value || p.value == "" && want[i].value != "")
+		d.check(p.name+" is "+cmp.Or(p.value, "there"), want[i].value == p.value || p.value == "" && want[i].value != "")
 	}
 	d.pairs(4, want...)
 }
@@ -216,7 +211,11 @@ func (d *demonstration) sweep(event, want string) {
 	d.check("the sweep says "+want, got == want)
 }
 
-const accessToken = "PAN_SEC_MICROSOFT_ENTRA_ACCESS_TOKEN"
+const (
+	prefix      = "PAN_SEC_MICROSOFT_ENTRA_"
+	accessToken = prefix + "ACCESS_TOKEN"
+	expiresAt   = prefix + "EXPIRES_AT"
+)
 
 // values reads a connection's secret as an integration does.
 func (d *demonstration) values(connection string) (values map[string]string) {
@@ -228,32 +227,28 @@ func (d *demonstration) values(connection string) (values map[string]string) {
 	})
 	if err != nil {
 		d.fail(err)
-	} else if json.Unmarshal([]byte(aws.ToString(secret.SecretString)), &values) != nil {
+	} else if json.Unmarshal([]byte(*secret.SecretString), &values) != nil {
 		d.fail(errors.New("the secret is not a JSON object of strings"))
 	}
 	return values
 }
 
-// read shows the values of Contoso's connection.
-func (d *demonstration) read() {
-	const prefix = "PAN_SEC_MICROSOFT_ENTRA_"
-	values := d.values("contoso")
+// read shows the six values.
+func (d *demonstration) read(values map[string]string) {
+	token := values[accessToken]
+	at, err := strconv.ParseInt(values[expiresAt], 10, 64)
+	expiry := time.Unix(at, 0).UTC()
+	shown := maps.Collect(maps.All(values))
+	shown[accessToken] = fmt.Sprintf("%.12s… (%d characters)", token, len(token))
+	shown[expiresAt] += " (" + expiry.Format(time.RFC3339) + ")"
 	var pairs []pair
-	for _, name := range slices.Sorted(maps.Keys(values)) {
-		value := values[name]
-		switch name {
-		case accessToken:
-			value = fmt.Sprintf("%.12s… (%d characters)", value, len(value))
-		case prefix + "EXPIRES_AT":
-			at, err := strconv.ParseInt(value, 10, 64)
-			d.check("the expiry is Unix time that lies ahead", err == nil && len(value) == 10 && time.Unix(at, 0).After(time.Now()))
-			value += " (" + time.Unix(at, 0).UTC().Format(time.RFC3339) + ")"
-		}
-		pairs = append(pairs, pair{name, value})
+	for _, name := range slices.Sorted(maps.Keys(shown)) {
+		pairs = append(pairs, pair{name, shown[name]})
 	}
 	d.pairs(4, pairs...)
 	d.check("there are six values", len(values) == 6)
-	d.check("the token is one that the stand-in Entra issued", slices.Contains(d.stack.Entra.Tokens(), values[accessToken]))
+	d.check("the token is one that the stand-in Entra issued", slices.Contains(d.stack.Entra.Tokens(), token))
+	d.check("the expiry is Unix time that lies ahead", err == nil && len(values[expiresAt]) == 10 && expiry.After(time.Now()))
 	for name, want := range map[string]string{"TOKEN_TYPE": "Bearer", "TENANT_ID": contosoID, "EXPIRES_IN": "3599", "EXT_EXPIRES_IN": "3599"} {
 		d.check(name+" is "+want, values[prefix+name] == want)
 	}

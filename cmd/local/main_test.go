@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -13,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -32,6 +32,7 @@ type program struct {
 	stdout *bufio.Scanner
 	seen   strings.Builder // of stdout
 	stderr stacktest.Output
+	stop   context.CancelFunc
 	code   chan int
 }
 
@@ -50,7 +51,7 @@ func launch(t *testing.T, env map[string]string, args ...string) *program {
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	stdout, w := io.Pipe()
-	p := &program{t: t, stdout: bufio.NewScanner(stdout), code: make(chan int, 1)}
+	p := &program{t: t, stdout: bufio.NewScanner(stdout), stop: stop, code: make(chan int, 1)}
 	go func() {
 		defer close(p.code)
 		p.code <- run(ctx, args, w, &p.stderr)
@@ -92,21 +93,21 @@ func (p *program) exit(signal syscall.Signal) int {
 	for p.scan() {
 	}
 	code := <-p.code
-	if left := functions(); len(left) > 0 {
-		p.t.Errorf("processes %v are left", left)
+	if left := functions(); left > 0 {
+		p.t.Errorf("%d functions are left", left)
 	}
 	return code
 }
 
-// functions are the processes that run a function, if the system lists them.
-func functions() (found []string) {
+// functions counts the processes that run a function, if the system lists them.
+func functions() (n int) {
 	links, _ := filepath.Glob("/proc/[0-9]*/exe")
 	for _, link := range links {
-		if binary, err := os.Readlink(link); err == nil && strings.HasPrefix(binary, filepath.Dir(stacktest.RefreshBinary)) {
-			found = append(found, link)
+		if binary, _ := os.Readlink(link); strings.HasPrefix(binary, filepath.Dir(stacktest.RefreshBinary)) {
+			n++
 		}
 	}
-	return found
+	return n
 }
 
 // said is what the program wrote for people, in one line.
@@ -122,10 +123,8 @@ func noSecrets(t *testing.T, text string) {
 
 func narrow(t *testing.T, text string) {
 	t.Helper()
-	for line := range strings.Lines(text) {
-		if columns := len([]rune(strings.TrimSuffix(line, "\n"))); columns > 80 {
-			t.Errorf("a line has %d columns: %s", columns, line)
-		}
+	if line := regexp.MustCompile(`(?m)^.{81,}$`).FindString(text); line != "" {
+		t.Errorf("a line has more than 80 columns: %s", line)
 	}
 }
 
@@ -166,7 +165,7 @@ func TestDemoThatGoesWrong(t *testing.T) {
 	if code := p.exit(0); code != 1 || strings.Contains(p.seen.String(), "2  Read") || strings.Contains(p.seen.String(), "as it should") {
 		t.Errorf("exit code %d:\n%s", code, &p.seen)
 	}
-	has(t, p.said(), "step 1 of the demo did not go as it should: POST /connections answered 200 OK, not 201: no reason given",
+	has(t, p.said(), "step 1 of the demo did not go as it should: POST /connections answered 500 Internal Server Error, not 201:",
 		"What the functions logged: {")
 	noSecrets(t, p.seen.String()+p.said())
 }
@@ -192,13 +191,16 @@ func do(t *testing.T, method, url, body string) string {
 const firstConnection = `{"tenant_id":"contoso.example","connection":"first","service":"microsoft-graph",` +
 	`"client_id":"` + clientID + `","client_secret":"` + clientSecret + `"}`
 
+// at is an address that is likely to be free: systems hand out higher ports.
+func at(offset int) string { return fmt.Sprintf("127.0.0.1:%d", 20000+os.Getpid()%10000+offset) }
+
 func TestServe(t *testing.T) {
 	data := filepath.Join(t.TempDir(), ".local", "secrets.json")
-	p := launch(t, nil, "serve", "-addr", "127.0.0.1:0", "-every", "1h", "-data", data)
-	addr := p.await(`^  API +http://(127\.0\.0\.1:\d+)$`)
-	authority := p.await(`^  Entra +(.*) \(stand-in\)$`)
+	api := "http://" + at(0)
+	p := launch(t, nil, "serve", "-addr", at(0), "-every", "1h", "-data", data)
+	p.await(`^  Entra +http://` + at(100) + ` \(stand-in\)$`)
 	p.await(`sweep: checked 0, `)
-	if got := do(t, "POST", "http://"+addr+"/connections", firstConnection); got != "201 ok" {
+	if got := do(t, "POST", api+"/connections", firstConnection); got != "201 ok" {
 		t.Fatalf("provisioning answers %s", got)
 	}
 	if err := syscall.Kill(os.Getpid(), syscall.SIGUSR1); err != nil {
@@ -207,20 +209,19 @@ func TestServe(t *testing.T) {
 	p.await(`^\d\d:\d\d:\d\d  sweep: checked 1, due 1, refreshed 1, failed 0, waiting 0, deferred 0$`)
 	// The functions warn of what Entra refuses.
 	old := `{"client_id":"` + expiredClientID + `","client_secret":"` + expiredClientSecret + `","service":"microsoft-graph"}`
-	if got := do(t, "PUT", "http://"+addr+"/apps/old", old); !strings.HasPrefix(got, "201 ") {
+	if got := do(t, "PUT", api+"/apps/old", old); !strings.HasPrefix(got, "201 ") {
 		t.Fatalf("storing an app answers %s", got)
 	}
-	if got := do(t, "POST", "http://"+addr+"/connections", `{"tenant_id":"contoso.example","app":"old"}`); got != "422 422" {
+	if got := do(t, "POST", api+"/connections", `{"tenant_id":"contoso.example","app":"old"}`); got != "422 422" {
 		t.Fatalf("provisioning with an expired secret answers %s", got)
 	}
-	var second bytes.Buffer
-	args := []string{"serve", "-addr", "127.0.0.1:0", "-data", data, "-provision", stacktest.ProvisionBinary, "-refresh", stacktest.RefreshBinary}
-	if code := run(t.Context(), args, io.Discard, &second); code != 1 {
+	second := launch(t, nil, "serve", "-addr", "127.0.0.1:0", "-data", data)
+	if code := <-second.code; code != 1 {
 		t.Errorf("a second one with the same data ends with %d", code)
 	}
-	has(t, second.String(), "another make local uses", "DATA=.local/other.json")
-	if _, err := os.Stat("/proc/self/exe"); err == nil && len(functions()) != 2 {
-		t.Errorf("processes %v run, want two functions", functions())
+	has(t, second.said(), "another make local uses "+data, "DATA=.local/other.json")
+	if n := functions(); n != 2 && runtime.GOOS == "linux" {
+		t.Errorf("%d functions run, want 2", n)
 	}
 	if code := p.exit(syscall.SIGTERM); code != 0 {
 		t.Errorf("exit code %d after SIGTERM: %s", code, p.said())
@@ -235,11 +236,10 @@ func TestServe(t *testing.T) {
 		}
 	}
 
-	// The next run has all of it, at the same addresses, and its Entra still knows the app.
-	p = launch(t, nil, "serve", "-v", "-addr", addr, "-every", "1h", "-data", data)
-	p.await(`^  Entra +` + authority + ` \(stand-in\)$`)
+	// The next run has all of it, and its Entra still knows the app.
+	p = launch(t, nil, "serve", "-v", "-addr", at(0), "-every", "1h", "-data", data)
 	p.await(`sweep: checked 1, `)
-	if got := do(t, "POST", "http://"+addr+"/connections/default/first/refresh", ""); got != "200 ok" {
+	if got := do(t, "POST", api+"/connections/default/first/refresh", ""); got != "200 ok" {
 		t.Errorf("refreshing what an earlier run stored answers %s", got)
 	}
 	if code := p.exit(syscall.SIGINT); code != 0 {
@@ -249,17 +249,16 @@ func TestServe(t *testing.T) {
 }
 
 func TestServeScreen(t *testing.T) {
-	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	taken, err := net.Listen("tcp", at(101)) // where Entra would be
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer taken.Close()
-	addr := fmt.Sprintf("127.0.0.1:%d", taken.Addr().(*net.TCPAddr).Port-100) // so that Entra cannot have its port
-	p := launch(t, map[string]string{"SECRET_PREFIX": "team/entra"}, "serve", "-addr", addr, "-every", "100ms")
+	p := launch(t, map[string]string{"SECRET_PREFIX": "team/entra"}, "serve", "-addr", at(1), "-every", "100ms")
 	p.await("Ctrl-C")
 	screen := p.seen.String()
 	narrow(t, screen)
-	has(t, screen, "For development only", "NOT A REAL SECRET", clientID, clientSecret, contosoID, fabrikamID, "(stand-in)",
+	has(t, screen, "For development only", "NOT A REAL SECRET", clientID, clientSecret, contosoID, fabrikamID,
 		".local/secrets.json", "every 100ms", "--secret-id team/entra/connections/default/first", "not on "+taken.Addr().String()+",")
 	if lines := strings.Count(screen, "\n"); lines > 36 {
 		t.Errorf("the screen has %d lines", lines)
@@ -345,13 +344,10 @@ func TestWhatStopsTheProgram(t *testing.T) {
 		}
 	}
 	// Stopped before it has swept, it says nothing of a sweep and reports no error.
-	ctx, stop := context.WithCancel(t.Context())
-	stop()
-	t.Setenv("REFRESH_WINDOW", "")
-	var stdout, stderr bytes.Buffer
-	code := run(ctx, []string{"serve", "-addr", "127.0.0.1:0", "-provision", stacktest.ProvisionBinary, "-refresh", stacktest.RefreshBinary}, &stdout, &stderr)
-	if code != 0 || strings.Contains(stdout.String(), "sweep:") || stderr.Len() > 0 {
-		t.Errorf("exit code %d\n%s\n%s", code, &stdout, &stderr)
+	p := launch(t, nil, "serve", "-addr", "127.0.0.1:0")
+	p.stop()
+	if code := p.exit(0); code != 0 || strings.Contains(p.seen.String(), "sweep:") || p.said() != "" {
+		t.Errorf("exit code %d: %s\n%s", code, p.said(), &p.seen)
 	}
 }
 

@@ -13,7 +13,6 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
@@ -74,15 +73,8 @@ func serve(ctx context.Context, o options, stdout, stderr io.Writer) (err error)
 	}
 
 	server := &http.Server{Handler: s.API(), ReadHeaderTimeout: 10 * time.Second}
-	failed := make(chan error, 1)
-	go func() { failed <- server.Serve(listener) }()
-	defer func() {
-		// Requests get a moment to end before the functions are killed.
-		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
-		defer cancel()
-		_ = server.Shutdown(ctx)
-	}()
-
+	go func() { _ = server.Serve(listener) }()
+	defer server.Close()
 	welcome(stdout, s, settings, "http://"+listener.Addr().String(), o)
 	asked := make(chan os.Signal, 1)
 	signal.Notify(asked, syscall.SIGUSR1)
@@ -102,8 +94,6 @@ func serve(ctx context.Context, o options, stdout, stderr io.Writer) (err error)
 			event = `{}`
 		case <-asked:
 			event = `{"force":true}`
-		case err := <-failed:
-			return err
 		case <-ctx.Done():
 			fmt.Fprintln(stdout, "stopping")
 			return nil
@@ -174,26 +164,23 @@ func sweep(ctx context.Context, s *stack.Stack, event string) (string, error) {
 	return summary(report.SweepReport), nil
 }
 
-const shownFailures = 5 // of one sweep; GET /connections has them all
-
 func summary(r entra.SweepReport) string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "checked %d, due %d, refreshed %d, failed %d, waiting %d, deferred %d",
+	s := fmt.Sprintf("checked %d, due %d, refreshed %d, failed %d, waiting %d, deferred %d",
 		r.Checked, r.Due, r.Refreshed, r.Failed, r.Waiting, r.Deferred)
 	if r.Incomplete {
-		b.WriteString(", incomplete")
+		s += ", incomplete"
 	}
 	for _, e := range r.Expiring {
-		fmt.Fprintf(&b, "; %s of app %s expires within %d days", e.Credential, e.App, e.WithinDays)
+		s += fmt.Sprintf("; %s of app %s expires within %d days", e.Credential, e.App, e.WithinDays)
 	}
-	for i, f := range r.Failures {
-		if i == shownFailures {
-			fmt.Fprintf(&b, "; and %d more", len(r.Failures)-i)
-			break
-		}
-		fmt.Fprintf(&b, "; %s %s %s", f.Connection, f.Code, f.Status)
+	shown := min(len(r.Failures), 5) // GET /connections has them all
+	for _, f := range r.Failures[:shown] {
+		s += fmt.Sprintf("; %s %s %s", f.Connection, f.Code, f.Status)
 	}
-	return b.String()
+	if more := len(r.Failures) - shown; more > 0 {
+		s += fmt.Sprintf("; and %d more", more)
+	}
+	return s
 }
 
 // welcome says what runs where and what to try.
@@ -204,31 +191,23 @@ func welcome(out io.Writer, s *stack.Stack, settings stack.Options, api string, 
 		}
 		return url + " (stand-in)"
 	}
-	entraAt, secretsAt, data, credentials := s.Authority+" (AZURE_AUTHORITY_HOST)", s.SecretsEndpoint+" (your AWS_ variables)", "", ""
+	entraAt, tenant, id, secret := s.Authority+" (AZURE_AUTHORITY_HOST)", "YOUR-CUSTOMER.onmicrosoft.com", "…", "…"
+	if s.Entra != nil {
+		entraAt, tenant, id, secret = standIn(s.Authority, settings.EntraAddr), contosoDomain, clientID, clientSecret
+	}
+	secretsAt, data, federation, credentials := s.SecretsEndpoint+" (your AWS_ variables)", "", "", ""
 	if s.Secrets != nil {
 		secretsAt = standIn(s.SecretsEndpoint, settings.SecretsAddr)
 		data = o.data + ", kept between runs (secrets in the clear)"
+		federation = "{} instead of client_secret, with tokens of the stand-in STS"
 		credentials = "AWS_ACCESS_KEY_ID=local AWS_SECRET_ACCESS_KEY=local AWS_REGION=us-east-1 \\\n  "
 	}
-	tenant, id, secret := "YOUR-CUSTOMER.onmicrosoft.com", "…", "…"
-	if s.Entra != nil {
-		entraAt = standIn(s.Authority, settings.EntraAddr)
-		tenant, id, secret = contosoDomain, clientID, clientSecret
-	}
 	d := &screen{out: out}
-	fmt.Fprintln(out)
-	d.say(0, "Entra connector, on this machine. For development only: the API asks for no authorisation.")
-	fmt.Fprintln(out)
+	fmt.Fprint(out, "\nEntra connector, on this machine. For development only: calls need no signature.\n\n")
 	d.pairs(2, pair{"API", api}, pair{"Entra", entraAt}, pair{"Secrets Manager", secretsAt}, pair{"Data", data},
 		pair{"Sweeps", fmt.Sprintf("now, then every %v; kill -USR1 %d refreshes everything", o.every, os.Getpid())})
 	if s.Entra != nil {
-		federation := ""
-		if s.STS != nil {
-			federation = "{} instead of client_secret, with tokens of the stand-in STS"
-		}
-		fmt.Fprintln(out)
-		d.say(0, "The stand-in Entra knows one app in two tenants. NOT A REAL SECRET, made up:")
-		fmt.Fprintln(out)
+		fmt.Fprint(out, "\nThe stand-in Entra knows one app in two tenants. NOT A REAL SECRET, made up:\n\n")
 		d.pairs(2, pair{"client_id", clientID}, pair{"client_secret", clientSecret + ", or to rotate to: " + nextSecret},
 			pair{"federation", federation},
 			pair{"tenant_id", contosoDomain + " (" + contosoID + ")"}, pair{"", fabrikamDomain + " (" + fabrikamID + ")"})

@@ -10,6 +10,7 @@ import (
 	"mime"
 	"net"
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -24,17 +25,15 @@ const integrationTimeout = 30 * time.Second
 const defaultRoute = "$default"
 
 // HTTPAPI serves the function as an API Gateway HTTP API does, with a Lambda integration and payload
-// format 2.0: a request becomes an event, and the function's reply becomes the response. Requests carry
-// no identity, and none is asked for.
+// format 2.0: a request becomes an event, and the function's reply becomes the response. Requests carry no
+// identity, and none is asked for.
 //
 // Routes are route keys such as "GET /apps/{app}". A request that matches none of them is answered with
-// 404, and the function does not see it. Without routes there is only $default, which every request
-// matches.
+// 404, and the function does not see it. Without routes there is only $default, which every request matches.
 //
 // Where the documentation leaves open what API Gateway does, this follows what others measured: which
-// bodies are text (ministackorg/ministack#766), that rawPath is decoded and what a reply without
-// statusCode means (aws/aws-lambda-dotnet, LambdaTestTool-v2), and 503 for an integration that takes too
-// long (cortexlabs/cortex#1225).
+// bodies are text (ministackorg/ministack#766), that rawPath is decoded (aws/aws-lambda-dotnet,
+// LambdaTestTool-v2), and 503 for an integration that takes too long (cortexlabs/cortex#1225).
 func HTTPAPI(f *Function, routes ...string) http.Handler {
 	return httpAPI{f.Invoke, routes}
 }
@@ -47,15 +46,14 @@ type httpAPI struct {
 func (a httpAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	requestID := rand.Text()
 	w.Header().Set("Apigw-Requestid", requestID)
-	routeKey, parameters := match(a.routes, r.Method, r.URL.Path)
+	routeKey, parameters := match(a.routes, r.Method+" "+r.URL.Path)
 	if routeKey == "" {
 		gatewayMessage(w, http.StatusNotFound, "Not Found")
 		return
 	}
-	// API Gateway would take up to 10 MB, and then Lambda would refuse the event with the same 413.
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxEventBytes))
+	body, err := io.ReadAll(r.Body)
 	if err != nil {
-		gatewayMessage(w, http.StatusRequestEntityTooLarge, "Request Entity Too Large")
+		gatewayMessage(w, http.StatusBadRequest, "Bad Request")
 		return
 	}
 	event := newEvent(r, body)
@@ -70,7 +68,7 @@ func (a httpAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
 		gatewayMessage(w, http.StatusServiceUnavailable, "Service Unavailable")
-	case errors.Is(err, ErrRequestTooLarge):
+	case errors.Is(err, ErrRequestTooLarge): // as API Gateway says by itself above 10 MB
 		gatewayMessage(w, http.StatusRequestEntityTooLarge, "Request Entity Too Large")
 	case err != nil || result.FunctionError != "":
 		gatewayMessage(w, http.StatusInternalServerError, "Internal Server Error")
@@ -79,42 +77,27 @@ func (a httpAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+var variable = regexp.MustCompile(`\\{(\w+)\\}`) // as QuoteMeta leaves it
+
 // match finds the route of a request, "" if there is none. Of several the most specific counts: the one
-// with the fewest variables, and $default last.
+// with the fewest variables, and $default last. A variable stands for one segment that is not empty.
 // https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-routes.html
-func match(routes []string, method, path string) (key string, parameters map[string]string) {
+func match(routes []string, request string) (key string, parameters map[string]string) {
 	for _, route := range routes {
-		routeMethod, pattern, _ := strings.Cut(route, " ")
-		if found, ok := matchPath(pattern, path); ok && method == routeMethod && (key == "" || len(found) < len(parameters)) {
-			key, parameters = route, found
+		pattern := regexp.MustCompile("^" + variable.ReplaceAllString(regexp.QuoteMeta(route), "(?P<$1>[^/]+)") + "$")
+		values := pattern.FindStringSubmatch(request)
+		if values == nil || key != "" && len(values) > len(parameters) {
+			continue
+		}
+		key, parameters = route, map[string]string{}
+		for i, name := range pattern.SubexpNames()[1:] {
+			parameters[name] = values[i+1]
 		}
 	}
 	if key == "" && (len(routes) == 0 || slices.Contains(routes, defaultRoute)) {
 		key = defaultRoute
 	}
 	return key, parameters
-}
-
-// matchPath returns the values of the pattern's variables. Each stands for one segment that is not empty.
-func matchPath(pattern, path string) (map[string]string, bool) {
-	var values map[string]string
-	want, got := strings.Split(pattern, "/"), strings.Split(path, "/")
-	if len(want) != len(got) {
-		return nil, false
-	}
-	for i, segment := range want {
-		name, variable := strings.CutPrefix(segment, "{")
-		switch {
-		case variable && got[i] != "":
-			if values == nil {
-				values = map[string]string{}
-			}
-			values[strings.TrimSuffix(name, "}")] = got[i]
-		case segment != got[i]:
-			return nil, false
-		}
-	}
-	return values, true
 }
 
 func newEvent(r *http.Request, body []byte) events.APIGatewayV2HTTPRequest {
@@ -161,22 +144,10 @@ func isText(contentType string) bool {
 		slices.Contains([]string{"application/json", "application/xml", "application/javascript"}, kind)
 }
 
-// writeReply turns what the function returned into the response. A reply without statusCode is the body
-// of a 200.
+// writeReply turns the function's reply into the response.
 func writeReply(w http.ResponseWriter, payload []byte) {
-	var shape map[string]json.RawMessage
-	if json.Unmarshal(payload, &shape) != nil || shape["statusCode"] == nil {
-		w.Header().Set("Content-Type", "application/json")
-		_, _ = w.Write(payload)
-		return
-	}
 	var reply events.APIGatewayV2HTTPResponse
-	err := json.Unmarshal(payload, &reply)
-	body := []byte(reply.Body)
-	if err == nil && reply.IsBase64Encoded {
-		body, err = base64.StdEncoding.DecodeString(reply.Body)
-	}
-	if err != nil || reply.StatusCode < 200 || reply.StatusCode > 599 {
+	if json.Unmarshal(payload, &reply) != nil || reply.StatusCode < 200 || reply.StatusCode > 599 {
 		gatewayMessage(w, http.StatusInternalServerError, "Internal Server Error")
 		return
 	}
@@ -185,7 +156,7 @@ func writeReply(w http.ResponseWriter, payload []byte) {
 		w.Header().Set(name, value)
 	}
 	w.WriteHeader(reply.StatusCode)
-	_, _ = w.Write(body)
+	_, _ = io.WriteString(w, reply.Body)
 }
 
 func gatewayMessage(w http.ResponseWriter, status int, message string) {

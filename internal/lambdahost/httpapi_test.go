@@ -3,9 +3,9 @@ package lambdahost
 import (
 	"context"
 	"encoding/json"
+	"maps"
 	"net/http"
 	"net/http/httptest"
-	"reflect"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -84,13 +84,12 @@ func TestEventOfARequest(t *testing.T) {
 func TestRoutes(t *testing.T) {
 	routes := []string{"POST /connections", "GET /connections/{app}/{connection}", "GET /connections/{app}/of-a-name",
 		"GET /apps/of-a-name", "GET /apps/{app}", "$default"}
-	one := map[string]string{"app": "a", "connection": "b c"}
 	for _, c := range []struct {
 		request, key string
 		parameters   map[string]string
 	}{
 		{"POST /connections", "POST /connections", nil},
-		{"GET /connections/a/b%20c?app=x", "GET /connections/{app}/{connection}", one},
+		{"GET /connections/a/b%20c?app=x", "GET /connections/{app}/{connection}", map[string]string{"app": "a", "connection": "b c"}},
 		{"GET /connections/a/of-a-name", "GET /connections/{app}/of-a-name", map[string]string{"app": "a"}},
 		{"GET /apps/of-a-name", "GET /apps/of-a-name", nil},
 		{"GET /connections", "", nil},
@@ -98,7 +97,6 @@ func TestRoutes(t *testing.T) {
 		{"POST /connections/", "", nil},
 		{"GET /connections/a/", "", nil},
 		{"GET /connections/a/b/c", "", nil},
-		{"GET /%7Bapp%7D", "", nil},
 	} {
 		method, path, _ := strings.Cut(c.request, " ")
 		f := reply(`{"statusCode":200}`)
@@ -110,7 +108,7 @@ func TestRoutes(t *testing.T) {
 			f.serve(httptest.NewRequest(method, path, nil), routes...)
 			c.key = "$default"
 		}
-		if f.event.RouteKey != c.key || f.event.RequestContext.RouteKey != c.key || !reflect.DeepEqual(f.event.PathParameters, c.parameters) {
+		if f.event.RouteKey != c.key || f.event.RequestContext.RouteKey != c.key || !maps.Equal(f.event.PathParameters, c.parameters) {
 			t.Errorf("%s: route %q, parameters %v", c.request, f.event.RouteKey, f.event.PathParameters)
 		}
 	}
@@ -143,14 +141,8 @@ func TestResponse(t *testing.T) {
 	}{
 		"complete":            {reply(`{"statusCode":201,"headers":{"Content-Type":"a/b"},"body":"{\"a\":1}"}`), 201, "a/b", `{"a":1}`},
 		"no content type":     {reply(`{"statusCode":200,"body":"hi"}`), 200, "text/plain; charset=utf-8", "hi"},
-		"base64":              {reply(`{"statusCode":200,"headers":{"content-type":"image/png"},"body":"iVBORw==","isBase64Encoded":true}`), 200, "image/png", "\x89PNG"},
-		"no statusCode":       {reply(`{"body":"hi"}`), 200, "application/json", `{"body":"hi"}`},
-		"no object":           {reply(`[1]`), 200, "application/json", `[1]`},
-		"statusCode a word":   {reply(`{"statusCode":"fine"}`), 500, "application/json", internal},
 		"statusCode 99":       {reply(`{"statusCode":99}`), 500, "application/json", internal},
 		"statusCode 600":      {reply(`{"statusCode":600}`), 500, "application/json", internal},
-		"body an object":      {reply(`{"statusCode":200,"body":{}}`), 500, "application/json", internal},
-		"body not base64":     {reply(`{"statusCode":200,"body":"*","isBase64Encoded":true}`), 500, "application/json", internal},
 		"headers not strings": {reply(`{"statusCode":200,"headers":{"A":["b"]}}`), 500, "application/json", internal},
 		"function error":      {&recorder{result: Result{Payload: []byte(`{"statusCode":200}`), FunctionError: "Unhandled"}}, 500, "application/json", internal},
 		"function closed":     {&recorder{err: ErrClosed}, 500, "application/json", internal},
@@ -160,11 +152,6 @@ func TestResponse(t *testing.T) {
 		if res.Code != c.status || res.Header().Get("Content-Type") != c.contentType || res.Body.String() != c.body {
 			t.Errorf("%s: got %d, %q, %q", name, res.Code, res.Header().Get("Content-Type"), res.Body)
 		}
-	}
-	f := reply(`{"statusCode":200}`)
-	res := f.serve(httptest.NewRequest("POST", "/", strings.NewReader(strings.Repeat("x", maxEventBytes+1))))
-	if res.Code != 413 || f.raw != nil {
-		t.Errorf("a body above Lambda's limit: got %d %s", res.Code, res.Body)
 	}
 }
 

@@ -16,7 +16,6 @@ import (
 	"fmt"
 	"io"
 	"log"
-	"os"
 	"path/filepath"
 	"time"
 
@@ -66,10 +65,9 @@ type Report struct {
 // Function is one hosted function. Its methods may be called concurrently.
 type Function struct {
 	cfg   Config
-	queue chan *invocation
 	ctx   context.Context // ends with ErrClosed
 	close context.CancelCauseFunc
-	done  chan struct{} // closed when the process is gone
+	idle  chan *process // holds the process while nobody uses it; nil: the next start is cold
 }
 
 type invocation struct {
@@ -84,24 +82,18 @@ type fault struct{ kind, message string }
 
 func (f *fault) Error() string { return f.message }
 
-// Start checks that the binary can be run. The process starts with the first invocation.
+// Start makes the function ready. The process starts with the first invocation.
 func Start(cfg Config) (*Function, error) {
-	binary, err := filepath.Abs(cfg.Binary)
-	if err != nil {
+	var err error
+	if cfg.Binary, err = filepath.Abs(cfg.Binary); err != nil {
 		return nil, err
 	}
-	if info, err := os.Stat(binary); err != nil {
-		return nil, fmt.Errorf("finding the function's binary: %w", err)
-	} else if info.IsDir() || info.Mode()&0o111 == 0 {
-		return nil, fmt.Errorf("the function's binary is not an executable file: %s", binary)
-	}
-	cfg.Binary = binary
 	cfg.Timeout = cmp.Or(cfg.Timeout, 3*time.Second)
 	cfg.initTimeout = cmp.Or(cfg.initTimeout, 10*time.Second)
 	cfg.Log = cmp.Or(cfg.Log, log.New(io.Discard, "", 0))
-	f := &Function{cfg: cfg, queue: make(chan *invocation), done: make(chan struct{})}
+	f := &Function{cfg: cfg, idle: make(chan *process, 1)}
+	f.idle <- nil
 	f.ctx, f.close = context.WithCancelCause(context.Background())
-	go f.run()
 	return f, nil
 }
 
@@ -121,7 +113,8 @@ func (f *Function) Invoke(ctx context.Context, event []byte) (Result, error) {
 	}
 	inv := &invocation{id: id, event: event, answer: make(chan Result, 1)}
 	select {
-	case f.queue <- inv:
+	case p := <-f.idle:
+		go func() { f.idle <- f.serve(p, inv) }()
 	case <-ctx.Done():
 		return Result{}, ctx.Err()
 	case <-f.ctx.Done():
@@ -137,34 +130,22 @@ func (f *Function) Invoke(ctx context.Context, event []byte) (Result, error) {
 	}
 }
 
-// Close kills the process, as Lambda does with a function without extensions, and waits until
-// nothing of it is left.
+// Close kills the process, as Lambda does with a function without extensions, and waits until nothing of
+// it is left.
 func (f *Function) Close() error {
 	f.close(ErrClosed)
-	<-f.done
+	if p := <-f.idle; p != nil {
+		p.kill()
+	}
+	f.idle <- nil
 	return nil
 }
 
-// run owns the process: invocations reach it one after the other.
-func (f *Function) run() {
-	defer close(f.done)
-	var p *process // nil: the next start is cold
-	for {
-		select {
-		case inv := <-f.queue:
-			p = f.serve(p, inv)
-		case <-f.ctx.Done():
-			if p != nil {
-				p.kill()
-			}
-			return
-		}
-	}
-}
-
-// serve answers one invocation. It returns the process for the next one, or nil if that has to start
-// cold.
+// serve answers one invocation. It returns the process for the next one, or nil if that has to start cold.
 func (f *Function) serve(p *process, inv *invocation) *process {
+	if f.ctx.Err() != nil {
+		return p
+	}
 	var report Report
 	if p != nil && p.gone() {
 		p.kill()

@@ -59,7 +59,7 @@ type Connector struct {
 }
 
 // Start runs a connector until the test ends, and then fails the test if a secret was in anything that
-// came out of it. Options may name other services than the stand-ins.
+// came out of it.
 func Start(t testing.TB, options stack.Options) *Connector {
 	t.Helper()
 	c := &Connector{t: t, out: new(Output)}
@@ -70,38 +70,26 @@ func Start(t testing.TB, options stack.Options) *Connector {
 	if c.Stack, err = stack.Start(options); err != nil {
 		t.Fatal(err)
 	}
-	if c.Entra != nil {
-		Fill(c.Entra)
+	c.Entra.AddApp(entratest.App{ClientID: ClientID, Secrets: []entratest.Secret{
+		{Value: Secret}, {Value: NewSecret}, {Value: Expired, Expires: time.Unix(1, 0)},
+	}})
+	c.Entra.AddApp(entratest.App{ClientID: OtherID, Secrets: []entratest.Secret{{Value: Secret}}})
+	for tenant, domain := range map[string]string{TenantA: "contoso.com", TenantB: "fabrikam.com"} {
+		c.Entra.AddTenant(entratest.Tenant{ID: tenant, Domains: []string{domain}})
+		c.Entra.Consent(tenant, ClientID, "User.Read.All")
+		c.Entra.Consent(tenant, OtherID, "User.Read.All")
 	}
 	t.Cleanup(func() {
 		if err := c.Close(); err != nil {
 			t.Error(err)
 		}
-		if c.Events != nil {
-			for _, event := range c.Events.Events() {
-				fmt.Fprintln(c.out, event.Detail)
-			}
+		for _, event := range c.Events.Events() {
+			fmt.Fprintln(c.out, event.Detail)
 		}
-		if c.Entra != nil {
-			c.out.Guard(c.Entra.Tokens()...)
-		}
-		c.out.Guard(Secret, NewSecret, Expired, Wrong)
+		c.out.Guard(append(c.Entra.Tokens(), Secret, NewSecret, Expired, Wrong)...)
 		c.out.Take(t)
 	})
 	return c
-}
-
-// Fill makes a stand-in Entra know the tenants and the apps.
-func Fill(e *entratest.Server) {
-	e.AddApp(entratest.App{ClientID: ClientID, Secrets: []entratest.Secret{
-		{Value: Secret}, {Value: NewSecret}, {Value: Expired, Expires: time.Unix(1, 0)},
-	}})
-	e.AddApp(entratest.App{ClientID: OtherID, Secrets: []entratest.Secret{{Value: Secret}}})
-	for tenant, domain := range map[string]string{TenantA: "contoso.com", TenantB: "fabrikam.com"} {
-		e.AddTenant(entratest.Tenant{ID: tenant, Domains: []string{domain}})
-		e.Consent(tenant, ClientID, "User.Read.All")
-		e.Consent(tenant, OtherID, "User.Read.All")
-	}
 }
 
 // Twin is two more functions on the same stand-ins, since Lambda starts as many as there are requests at a
@@ -224,8 +212,5 @@ func (c *Connector) Token(connection string) string {
 // LastToken is the token that Entra issued last.
 func (c *Connector) LastToken() string {
 	tokens := c.Entra.Tokens()
-	if len(tokens) == 0 {
-		return ""
-	}
 	return tokens[len(tokens)-1]
 }
