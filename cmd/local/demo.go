@@ -23,15 +23,16 @@ import (
 	"entra-connector/pkg/entra/entratest"
 )
 
-// demonstration is one run of the demo. Each of its methods shows what it does and checks what comes of
-// it. After the first thing that goes wrong they do nothing more.
+// demonstration is one run of the demo. Each of its methods shows what it does and checks what
+// comes of it. After the first thing that goes wrong, nothing more is done or shown.
 type demonstration struct {
 	screen
 	ctx     context.Context
+	cancel  context.CancelFunc
 	stack   *stack.Stack
 	api     string
 	secrets *secretsmanager.Client
-	err     error
+	err     error // that first thing
 }
 
 // demo shows the connector at work, with the stand-ins whatever the environment says.
@@ -54,7 +55,9 @@ func demo(ctx context.Context, o options, stdout, stderr io.Writer) (err error) 
 	fill(s.Entra, s.STS)
 	api := httptest.NewServer(s.API())
 	defer api.Close()
-	d := &demonstration{screen: screen{out: stdout}, ctx: ctx, stack: s, api: api.URL,
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	d := &demonstration{screen: screen{out: stdout}, ctx: ctx, cancel: cancel, stack: s, api: api.URL,
 		secrets: secretsmanager.New(secretsmanager.Options{
 			Region:       "us-east-1",
 			BaseEndpoint: aws.String(s.SecretsEndpoint),
@@ -62,8 +65,7 @@ func demo(ctx context.Context, o options, stdout, stderr io.Writer) (err error) 
 				return aws.Credentials{AccessKeyID: "demo", SecretAccessKey: "demo"}, nil
 			}),
 		})}
-	d.say(0, "Entra connector: the demo")
-	fmt.Fprintln(stdout)
+	fmt.Fprint(stdout, "Entra connector: the demo\n\n")
 	d.say(0, "Both functions run as on Lambda, from the binaries that would be deployed. Entra and Secrets Manager are "+
 		"stand-ins on this machine, for development only; tenants, apps and secrets are made up.")
 	fmt.Fprintln(stdout)
@@ -78,7 +80,8 @@ func (d *demonstration) run() {
 	const service = "microsoft-graph"
 	d.step("Provision a customer: prove the app's secret by getting a token with it, then store both")
 	d.call(http.StatusCreated, "POST", "/connections",
-		[]pair{{"tenant_id", contosoDomain}, {"connection", "contoso"}, {"client_id", clientID}, {"client_secret", clientSecret}, {"service", service}},
+		[]pair{{"tenant_id", contosoDomain}, {"connection", "contoso"},
+			{"client_id", clientID}, {"client_secret", clientSecret}, {"service", service}},
 		pair{"tenant_id", contosoID}, pair{"status", "ok"}, pair{"expires_at", ""}, pair{"secret.name", "entra/connections/default/contoso"})
 
 	d.step("Read what an integration reads: six values in one secret, here with the AWS SDK")
@@ -88,7 +91,8 @@ func (d *demonstration) run() {
 	d.step("Try an app whose secret has expired: nothing is stored, and the answer says what to do")
 	before := d.stack.Secrets.Snapshot()
 	d.call(http.StatusUnprocessableEntity, "POST", "/connections",
-		[]pair{{"tenant_id", contosoDomain}, {"app", "legacy"}, {"client_id", expiredClientID}, {"client_secret", expiredClientSecret}, {"service", service}},
+		[]pair{{"tenant_id", contosoDomain}, {"app", "legacy"},
+			{"client_id", expiredClientID}, {"client_secret", expiredClientSecret}, {"service", service}},
 		pair{"title", ""}, pair{"detail", ""}, pair{"code", "AADSTS7000222"}, pair{"action", ""})
 	d.check("what Secrets Manager holds has not changed", d.stack.Secrets.Snapshot() == before)
 
@@ -127,11 +131,11 @@ func (d *demonstration) run() {
 	d.call(http.StatusOK, "POST", "/connections/default/fabrikam/refresh", nil, pair{"status", "ok"}, pair{"expires_at", ""})
 }
 
-// fail keeps the first error, and shows nothing after it.
 func (d *demonstration) fail(err error) {
 	if d.err == nil {
 		d.err = fmt.Errorf("step %d of the demo did not go as it should: %w", d.steps, err)
 		d.out = io.Discard
+		d.cancel()
 	}
 }
 
@@ -141,12 +145,9 @@ func (d *demonstration) check(what string, ok bool) {
 	}
 }
 
-// call sends a request to the API and shows fields of the answer, by their paths in it. Each has to be
-// there, with its value if that is given.
+// call sends a request to the API and shows fields of the answer, by their paths in it. Each has to
+// be there, with its value if that is given.
 func (d *demonstration) call(status int, method, path string, body []pair, want ...pair) {
-	if d.err != nil {
-		return
-	}
 	d.say(2, method+" "+path)
 	sent := map[string]string{}
 	for i, p := range body {
@@ -160,11 +161,7 @@ func (d *demonstration) call(status int, method, path string, body []pair, want 
 	if body != nil {
 		encoded, _ = json.Marshal(sent)
 	}
-	req, err := http.NewRequestWithContext(d.ctx, method, d.api+path, bytes.NewReader(encoded))
-	if err != nil {
-		d.fail(err)
-		return
-	}
+	req, _ := http.NewRequestWithContext(d.ctx, method, d.api+path, bytes.NewReader(encoded))
 	req.Header.Set("Content-Type", "application/json")
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {
@@ -198,14 +195,10 @@ func text(v any, path string) string {
 
 // sweep runs the refresh function. Its summary has to be the one that is wanted.
 func (d *demonstration) sweep(event, want string) {
-	if d.err != nil {
-		return
-	}
 	d.say(2, "invoke the refresh function with "+event)
 	got, err := sweep(d.ctx, d.stack, event)
 	if err != nil {
 		d.fail(err)
-		return
 	}
 	d.say(2, "→ "+got)
 	d.check("the sweep says "+want, got == want)
@@ -219,9 +212,6 @@ const (
 
 // values reads a connection's secret as an integration does.
 func (d *demonstration) values(connection string) (values map[string]string) {
-	if d.err != nil {
-		return nil
-	}
 	secret, err := d.secrets.GetSecretValue(d.ctx, &secretsmanager.GetSecretValueInput{
 		SecretId: aws.String("entra/connections/default/" + connection),
 	})

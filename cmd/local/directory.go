@@ -7,9 +7,9 @@ import (
 	"entra-connector/pkg/entra/entratest"
 )
 
-// What the stand-in Entra knows: two customers, one app that has two secrets, as during a rotation, and
-// one app whose only secret has expired. All of it is made up. It is the same in every run, so what an
-// earlier `make local` stored goes on working.
+// What the stand-in Entra knows: two customers, one app that has two secrets, as during a rotation,
+// and one app whose only secret has expired. All of it is made up. It is the same in every run, so
+// what an earlier `make local` stored goes on working.
 const (
 	clientID     = "11111111-aaaa-4aaa-8aaa-111111111111"
 	clientSecret = "not-a-real-secret-1"
@@ -22,8 +22,7 @@ const (
 	fabrikamID, fabrikamDomain = "f0000000-0000-4000-8000-000000000002", "fabrikam.example"
 )
 
-// fill makes the stand-in Entra know all of that. With a stand-in STS the functions also have a federated
-// credential.
+// fill makes the stand-in Entra know that. With a stand-in STS the app also trusts the functions.
 func fill(e *entratest.Server, aws *ststest.Server) {
 	app := entratest.App{ClientID: clientID, Secrets: []entratest.Secret{{Value: clientSecret}, {Value: nextSecret}}}
 	if aws != nil {

@@ -61,8 +61,8 @@ func wrap(text string, columns int) []string {
 	return lines
 }
 
-// problems passes on the lines of a function's log that report a problem: those of level WARN and above,
-// and what is not a log line at all, such as a panic.
+// problems passes on the lines of a function's log that report a problem: those of level WARN and
+// above, and what is not a log line at all, such as a panic.
 type problems struct{ out io.Writer }
 
 func (p problems) Write(line []byte) (int, error) {

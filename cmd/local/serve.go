@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -42,14 +43,10 @@ func serve(ctx context.Context, o options, stdout, stderr io.Writer) (err error)
 		SecretsEndpoint: cmp.Or(os.Getenv("AWS_ENDPOINT_URL_SECRETS_MANAGER"), os.Getenv("AWS_ENDPOINT_URL")),
 		EntraAddr:       beside(listener, 100), SecretsAddr: beside(listener, 200),
 		Secrets: secretstoretest.Options{File: o.data},
+		Env:     stack.Callers(func(name string) bool { return slices.Contains(passedOn, name) }),
 	}
 	if o.verbose {
 		settings.Log = stderr
-	}
-	for _, name := range passedOn {
-		if value := os.Getenv(name); value != "" {
-			settings.Env = append(settings.Env, name+"="+value)
-		}
 	}
 	if settings.SecretsEndpoint == "" {
 		lock, err := lock(o.data)
@@ -116,18 +113,16 @@ func listen(addr string) (net.Listener, error) {
 	return listener, err
 }
 
-// beside is the address that many ports above the listener's, "" if there is no such port. So a stand-in
-// stays where it was at the last start, and the next API port leaves it alone.
+// beside is the address that many ports above the listener's. So a stand-in stays where it was at
+// the last start, and the next API port leaves it alone.
 func beside(listener net.Listener, ports int) string {
 	addr := *listener.Addr().(*net.TCPAddr)
-	if addr.Port += ports; addr.Port > 65535 {
-		return ""
-	}
+	addr.Port += ports
 	return addr.String()
 }
 
-// lock keeps other processes from the data file until the result is closed. Each of two would keep its own
-// copy of the data in memory, and overwrite what the other has saved.
+// lock keeps other processes from the data file until the result is closed. Each of two would keep
+// its own copy of the data in memory, and overwrite what the other has saved.
 func lock(data string) (io.Closer, error) {
 	if err := os.MkdirAll(filepath.Dir(data), 0o700); err != nil { // for secrets in the clear
 		return nil, err
@@ -144,8 +139,7 @@ func lock(data string) (io.Closer, error) {
 	return f, nil
 }
 
-// sweep runs the refresh function and returns its report in one line. Its error is one sentence, also if
-// the function failed.
+// sweep runs the refresh function. It returns the report in one line, or an error in one sentence.
 func sweep(ctx context.Context, s *stack.Stack, event string) (string, error) {
 	result, err := s.Sweep(ctx, []byte(event))
 	if err != nil {
@@ -186,8 +180,8 @@ func summary(r entra.SweepReport) string {
 // welcome says what runs where and what to try.
 func welcome(out io.Writer, s *stack.Stack, settings stack.Options, api string, o options) {
 	standIn := func(url, wanted string) string {
-		if wanted != "" && url != "http://"+wanted {
-			return url + " (stand-in; not on " + wanted + ", which is in use)"
+		if url != "http://"+wanted {
+			return url + " (stand-in; " + wanted + " is taken)"
 		}
 		return url + " (stand-in)"
 	}

@@ -3,8 +3,6 @@ package e2e
 import (
 	"cmp"
 	"errors"
-	"io"
-	"net/http"
 	"net/http/httptest"
 	"os"
 	"strings"
@@ -18,7 +16,7 @@ import (
 	"entra-connector/internal/stack/stacktest"
 )
 
-// TestLive takes the scenario through real Entra and real AWS, if ENTRA_LIVE=1 asks for it. It reads
+// TestLive takes the scenario through real Entra and real AWS, if ENTRA_LIVE=1 is set. It reads
 //
 //   - AZURE_TENANT_ID (a GUID), AZURE_CLIENT_ID, AZURE_CLIENT_SECRET: an app with consent in that tenant. It
 //     gets tokens and is not changed
@@ -30,58 +28,62 @@ import (
 //     this machine, and need everything that the two roles of the template allow
 //   - SECRET_PREFIX: "entra" if empty
 //
-// The scenario makes one app, whose name is e2e- and twelve random characters, and one connection, and
-// deletes both for good at the end.
+// The scenario makes one app, whose name is e2e- and twelve random characters, and one connection,
+// and deletes both for good at the end.
 func TestLive(t *testing.T) {
 	if os.Getenv("ENTRA_LIVE") != "1" {
 		t.Skip("ENTRA_LIVE=1 runs it against real Entra and AWS, with credentials for both")
 	}
 	var missing []string
-	need := func(name, value string) string {
+	need := func(name string) string {
+		value := os.Getenv(name)
 		if value == "" {
 			missing = append(missing, name)
 		}
 		return value
 	}
 	d := deployment{
-		tenantID: strings.ToLower(need("AZURE_TENANT_ID", os.Getenv("AZURE_TENANT_ID"))),
-		clientID: need("AZURE_CLIENT_ID", os.Getenv("AZURE_CLIENT_ID")),
-		secret:   need("AZURE_CLIENT_SECRET", os.Getenv("AZURE_CLIENT_SECRET")),
-		scope:    cmp.Or(os.Getenv("ENTRA_LIVE_SCOPE"), stacktest.Graph),
-		cloud:    cmp.Or(os.Getenv("ENTRA_LIVE_CLOUD"), "public"),
-		prefix:   cmp.Or(os.Getenv("SECRET_PREFIX"), "entra"),
-		api:      strings.TrimSuffix(os.Getenv("ENTRA_LIVE_API_URL"), "/"),
-		out:      new(stacktest.Output),
+		tenantID: strings.ToLower(need("AZURE_TENANT_ID")), clientID: need("AZURE_CLIENT_ID"), secret: need("AZURE_CLIENT_SECRET"),
+		scope:  cmp.Or(os.Getenv("ENTRA_LIVE_SCOPE"), stacktest.Graph),
+		cloud:  cmp.Or(os.Getenv("ENTRA_LIVE_CLOUD"), "public"),
+		prefix: cmp.Or(os.Getenv("SECRET_PREFIX"), "entra"),
+		api:    strings.TrimSuffix(os.Getenv("ENTRA_LIVE_API_URL"), "/"),
+		out:    new(stacktest.Output),
 	}
 	d.tenant = d.tenantID
 	d.issued = func(token string) error { return issuedTo(token, d.tenantID, d.clientID) }
 	if d.api != "" {
-		d.refresh = need("ENTRA_LIVE_REFRESH_FUNCTION", os.Getenv("ENTRA_LIVE_REFRESH_FUNCTION"))
+		d.refresh = need("ENTRA_LIVE_REFRESH_FUNCTION")
 	}
 	var err error
 	if d.aws, err = config.LoadDefaultConfig(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if need("AWS_REGION", d.aws.Region); missing != nil {
-		t.Fatal("ENTRA_LIVE=1 also needs ", strings.Join(missing, ", "))
+	if d.aws.Region == "" {
+		missing = append(missing, "AWS_REGION")
 	}
-	endpoint, err := secretsmanager.NewDefaultEndpointResolverV2().ResolveEndpoint(t.Context(),
-		secretsmanager.EndpointParameters{Region: &d.aws.Region})
-	if err != nil {
-		t.Fatal(err)
+	if missing != nil {
+		t.Fatal("ENTRA_LIVE=1 also needs ", strings.Join(missing, ", "))
 	}
 	t.Cleanup(func() { t.Log("\n" + d.out.Take(t)) })
 	if d.api != "" {
+		endpoint, err := secretsmanager.NewDefaultEndpointResolverV2().ResolveEndpoint(t.Context(),
+			secretsmanager.EndpointParameters{Region: &d.aws.Region})
+		if err != nil {
+			t.Fatal(err)
+		}
 		d.lambda = cmp.Or(os.Getenv("AWS_ENDPOINT_URL_LAMBDA"), strings.Replace(endpoint.URI.String(), "secretsmanager", "lambda", 1))
 	} else {
-		d.api = hosted(t, d, endpoint.URI.String())
-		d.lambda, d.refresh = d.api, "RefreshFunction"
+		d.local = hosted(t, d)
+		api := httptest.NewServer(d.local.API())
+		defer api.Close()
+		d.api = api.URL
 	}
 	scenario(t, d)
 }
 
-// issuedTo checks what an access token for one of Microsoft's resources says about itself, as a JWT. Only
-// that resource can verify its signature; for Graph nobody else can.
+// issuedTo checks what an access token for one of Microsoft's resources says about itself, as a
+// JWT. Only that resource can verify its signature; for Graph nobody else can.
 func issuedTo(token, tenant, client string) error {
 	var claims struct {
 		jwt.RegisteredClaims
@@ -98,45 +100,22 @@ func issuedTo(token, tenant, client string) error {
 	return nil
 }
 
-// hosted runs the functions on this machine, between real Entra and AWS. It returns the URL of their API,
-// which also takes invocations of the refresh function as Lambda's API does.
-func hosted(t *testing.T, d deployment, secrets string) string {
+// hosted runs the functions on this machine, between real Entra and AWS.
+func hosted(t *testing.T, d deployment) *stack.Stack {
 	provision, refresh, err := stack.Build(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
-	authority := map[string]string{
-		"public": "https://login.microsoftonline.com",
-		"usgov":  "https://login.microsoftonline.us",
-		"china":  "https://login.partner.microsoftonline.cn",
-	}[d.cloud]
 	s, err := stack.Start(stack.Options{
-		Provision: provision, Refresh: refresh, Log: d.out, Env: []string{"SECRET_PREFIX=" + d.prefix},
-		Authority:       cmp.Or(os.Getenv("AZURE_AUTHORITY_HOST"), authority),
-		SecretsEndpoint: cmp.Or(os.Getenv("AWS_ENDPOINT_URL_SECRETS_MANAGER"), secrets),
+		Provision: provision, Refresh: refresh, Log: d.out,
+		// No stand-ins. Where the variables are empty, the functions know the addresses.
+		Authority: "Entra's own", SecretsEndpoint: "AWS's own",
+		Env: []string{"SECRET_PREFIX=" + d.prefix, "AZURE_AUTHORITY_HOST=" + os.Getenv("AZURE_AUTHORITY_HOST"),
+			"AWS_ENDPOINT_URL_SECRETS_MANAGER=" + os.Getenv("AWS_ENDPOINT_URL_SECRETS_MANAGER")},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.Close() })
-	mux := http.NewServeMux()
-	mux.Handle("/", s.API())
-	mux.HandleFunc("POST /2015-03-31/functions/RefreshFunction/invocations", func(w http.ResponseWriter, r *http.Request) {
-		event, err := io.ReadAll(r.Body)
-		if err != nil {
-			return
-		}
-		result, err := s.Sweep(r.Context(), event)
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusInternalServerError)
-			return
-		}
-		if result.FunctionError != "" {
-			w.Header().Set("X-Amz-Function-Error", result.FunctionError)
-		}
-		w.Write(result.Payload)
-	})
-	server := httptest.NewServer(mux)
-	t.Cleanup(server.Close)
-	return server.URL
+	return s
 }

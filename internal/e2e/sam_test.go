@@ -34,9 +34,9 @@ const (
 	image = "entra-connector-e2e:base" // that the functions run in
 )
 
-// TestSAM runs both functions as `sam build` left them, in containers of the Docker engine, between the
-// stand-in Entra and moto's Secrets Manager. E2E_IMAGE names the image that SAM would run them in;
-// E2E_ARCH is its architecture.
+// TestSAM runs both functions as `sam build` left them, in containers of the Docker engine, between
+// the stand-in Entra and moto's Secrets Manager. E2E_IMAGE names the image that SAM would run them
+// in; E2E_ARCH is its architecture.
 func TestSAM(t *testing.T) {
 	if os.Getenv("E2E_IMAGE") == "" {
 		t.Skip("it needs the SAM CLI, moto and a Docker engine: make e2e")
@@ -162,7 +162,8 @@ func (s *sam) payloads(t *testing.T) {
 				d.missing(t, "InvalidRequestException", acme)
 				return
 			}
-			now := d.values(t, acme)[accessToken]
+			six, _ := d.read(t, acme)
+			now := six[accessToken]
 			if err := s.issued(now); err != nil || (now != token) != x.renews {
 				t.Errorf("there is a new token: %v, want %v; %v", now != token, x.renews, err)
 			}
@@ -202,7 +203,7 @@ func (s *sam) refused(t *testing.T, d deployment) {
 	}
 	var c struct{ Status string }
 	d.call(t, http.StatusOK, "GET", route, "", &c)
-	if c.Status != "refused" || !maps.Equal(d.values(t, secret), before) {
+	if after, _ := d.read(t, secret); c.Status != "refused" || !maps.Equal(after, before) {
 		t.Errorf("the status is %s, or the secret has changed", c.Status)
 	}
 	s.entra.ClearFaults()
@@ -220,24 +221,20 @@ func (s *sam) alone(t *testing.T) {
 	}
 }
 
-// thisMachine is an address of this machine that containers reach: what Docker calls host-gateway or, if
-// that is an address inside of Docker Desktop's virtual machine, the loopback address.
+// thisMachine is an address of this machine that containers reach: the gateway of Docker's bridge
+// or, if that is in Docker Desktop's virtual machine, the loopback address.
 func thisMachine(t *testing.T) string {
-	hosts := docker(t, "run", "--rm", "--add-host", host+":host-gateway", "--entrypoint", "/bin/sh", os.Getenv("E2E_IMAGE"),
-		"-c", `while read -r line; do echo "$line"; done </etc/hosts`)
-	for line := range strings.Lines(hosts) {
-		if fields := strings.Fields(line); slices.Contains(fields, host) {
-			if l, err := net.Listen("tcp", net.JoinHostPort(fields[0], "0")); err == nil {
-				l.Close()
-				return fields[0]
-			}
-		}
+	gateway := strings.TrimSpace(docker(t, "network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Gateway}}"))
+	l, err := net.Listen("tcp", net.JoinHostPort(gateway, "0"))
+	if err != nil {
+		return "127.0.0.1"
 	}
-	return "127.0.0.1"
+	l.Close()
+	return gateway
 }
 
-// makeImage makes the image that the functions run in: the one that SAM would take, with the stand-in
-// Entra's certificate among those that Go trusts.
+// makeImage makes the image that the functions run in: the one that SAM would take, with the
+// stand-in Entra's certificate among those that Go trusts.
 func makeImage(t *testing.T, ca []byte) {
 	container := strings.TrimSpace(docker(t, "create", os.Getenv("E2E_IMAGE"), "/bin/sh"))
 	docker(t, "cp", write(t, ca), container+":/etc/ssl/certs/e2e.pem")
@@ -270,8 +267,8 @@ func write(t *testing.T, content []byte) (path string) {
 	return path
 }
 
-// start runs a server until the test ends or stop is called, and waits until it listens on the port that
-// stands for PORT in its arguments.
+// start runs a server until the test ends or stop is called, and waits until it listens on the port
+// that stands for PORT in its arguments.
 func start(t *testing.T, out io.Writer, address, name string, args ...string) (port string, stop func()) {
 	t.Helper()
 	l, err := net.Listen("tcp", net.JoinHostPort(address, "0"))

@@ -8,32 +8,25 @@ import (
 	"errors"
 	"io"
 	"mime"
-	"net"
 	"net/http"
 	"regexp"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/aws/aws-lambda-go/events"
 )
 
-// integrationTimeout is a quota of an API Gateway HTTP API.
-// https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-quotas.html
-const integrationTimeout = 30 * time.Second
-
-const defaultRoute = "$default"
-
-// HTTPAPI serves the function as an API Gateway HTTP API does, with a Lambda integration and payload
-// format 2.0: a request becomes an event, and the function's reply becomes the response. Requests carry no
-// identity, and none is asked for.
+// HTTPAPI serves the function as an API Gateway HTTP API does, with a Lambda integration and
+// payload format 2.0: a request becomes an event, and the function's reply becomes the response.
+// Requests carry no identity, and none is asked for.
 //
-// Routes are route keys such as "GET /apps/{app}". A request that matches none of them is answered with
-// 404, and the function does not see it. Without routes there is only $default, which every request matches.
+// Routes are route keys such as "GET /apps/{app}". A request that matches none of them is answered
+// with 404, and the function does not see it. Without routes there is only $default, which every
+// request matches.
 //
-// Where the documentation leaves open what API Gateway does, this follows what others measured: which
-// bodies are text (ministackorg/ministack#766), that rawPath is decoded (aws/aws-lambda-dotnet,
-// LambdaTestTool-v2), and 503 for an integration that takes too long (cortexlabs/cortex#1225).
+// Where the documentation leaves open what API Gateway does, this follows what others measured:
+// which bodies are text (ministackorg/ministack#766), and that rawPath is decoded
+// (aws/aws-lambda-dotnet, LambdaTestTool-v2).
 func HTTPAPI(f *Function, routes ...string) http.Handler {
 	return httpAPI{f.Invoke, routes}
 }
@@ -53,21 +46,15 @@ func (a httpAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
-		gatewayMessage(w, http.StatusBadRequest, "Bad Request")
-		return
+		return // the client has gone
 	}
 	event := newEvent(r, body)
 	event.RouteKey, event.PathParameters = routeKey, parameters
 	event.RequestContext.RouteKey, event.RequestContext.RequestID = routeKey, requestID
 	payload, _ := json.Marshal(event) // strings and numbers only
 
-	// A client that hangs up does not stop the function.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), integrationTimeout)
-	defer cancel()
-	result, err := a.invoke(ctx, payload)
+	result, err := a.invoke(r.Context(), payload)
 	switch {
-	case errors.Is(err, context.DeadlineExceeded):
-		gatewayMessage(w, http.StatusServiceUnavailable, "Service Unavailable")
 	case errors.Is(err, ErrRequestTooLarge): // as API Gateway says by itself above 10 MB
 		gatewayMessage(w, http.StatusRequestEntityTooLarge, "Request Entity Too Large")
 	case err != nil || result.FunctionError != "":
@@ -79,8 +66,9 @@ func (a httpAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 var variable = regexp.MustCompile(`\\{(\w+)\\}`) // as QuoteMeta leaves it
 
-// match finds the route of a request, "" if there is none. Of several the most specific counts: the one
-// with the fewest variables, and $default last. A variable stands for one segment that is not empty.
+// match finds the route of a request, "" if there is none. Of several the most specific counts: the
+// one with the fewest variables, and $default last. A variable stands for one segment that is not
+// empty.
 // https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-routes.html
 func match(routes []string, request string) (key string, parameters map[string]string) {
 	for _, route := range routes {
@@ -94,27 +82,21 @@ func match(routes []string, request string) (key string, parameters map[string]s
 			parameters[name] = values[i+1]
 		}
 	}
-	if key == "" && (len(routes) == 0 || slices.Contains(routes, defaultRoute)) {
-		key = defaultRoute
+	if key == "" && (len(routes) == 0 || slices.Contains(routes, "$default")) {
+		key = "$default"
 	}
 	return key, parameters
 }
 
 func newEvent(r *http.Request, body []byte) events.APIGatewayV2HTTPRequest {
-	sourceIP, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		sourceIP = r.RemoteAddr
-	}
 	event := events.APIGatewayV2HTTPRequest{
 		Version:        "2.0",
 		RawPath:        r.URL.Path,
 		RawQueryString: r.URL.RawQuery,
-		Headers:        map[string]string{"host": r.Host, "x-forwarded-for": sourceIP, "x-forwarded-proto": "http"},
+		Headers:        map[string]string{"host": r.Host},
 		RequestContext: events.APIGatewayV2HTTPRequestContext{
 			Stage: "$default",
-			HTTP: events.APIGatewayV2HTTPRequestContextHTTPDescription{
-				Method: r.Method, Path: r.URL.Path, Protocol: r.Proto, SourceIP: sourceIP, UserAgent: r.UserAgent(),
-			},
+			HTTP:  events.APIGatewayV2HTTPRequestContextHTTPDescription{Method: r.Method, Path: r.URL.Path},
 		},
 	}
 	for name, values := range r.Header {
@@ -136,8 +118,8 @@ func newEvent(r *http.Request, body []byte) events.APIGatewayV2HTTPRequest {
 	return event
 }
 
-// isText reports whether API Gateway passes a body of this type on as it is. To API Gateway a form, +json
-// and a body without a type are not text.
+// isText reports whether API Gateway passes a body of this type on as it is. To API Gateway a form,
+// +json and a body without a type are not text.
 func isText(contentType string) bool {
 	kind, _, _ := mime.ParseMediaType(contentType)
 	return strings.HasPrefix(kind, "text/") ||

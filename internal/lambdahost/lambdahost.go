@@ -29,7 +29,7 @@ const (
 )
 
 var (
-	// ErrRequestTooLarge is how Lambda refuses an event above its limit, before the function sees it.
+	// ErrRequestTooLarge is how Lambda refuses an event. The function does not see it.
 	ErrRequestTooLarge = errors.New("RequestEntityTooLarge: Request must be smaller than 6291456 bytes for the InvokeFunction operation")
 	// ErrClosed is what a closed function answers.
 	ErrClosed = errors.New("the function is closed")
@@ -97,20 +97,17 @@ func Start(cfg Config) (*Function, error) {
 	return f, nil
 }
 
-// Invoke runs the function with this event, after the invocations that came before. A nil event only
-// starts the process, unless it is warm.
+// Invoke runs the function with this event, after the invocations that came before. A nil event
+// only starts the process, unless it is warm.
 //
-// If the function fails, that is a Result with FunctionError and no error. Everything that the function
-// printed before it answered is in the log when Invoke returns. As in Lambda, the end of ctx
-// stops the waiting but not the function.
+// If the function fails, that is a Result with FunctionError and no error. Everything that the
+// function printed before it answered is in the log when Invoke returns. As in Lambda, the end of
+// ctx stops the waiting but not the function.
 func (f *Function) Invoke(ctx context.Context, event []byte) (Result, error) {
 	if len(event) > maxEventBytes {
 		return Result{}, ErrRequestTooLarge
 	}
-	id, err := smithyrand.NewUUID(rand.Reader).GetUUID()
-	if err != nil {
-		return Result{}, err
-	}
+	id, _ := smithyrand.NewUUID(rand.Reader).GetUUID() // rand.Reader never fails
 	inv := &invocation{id: id, event: event, answer: make(chan Result, 1)}
 	select {
 	case p := <-f.idle:
@@ -130,8 +127,7 @@ func (f *Function) Invoke(ctx context.Context, event []byte) (Result, error) {
 	}
 }
 
-// Close kills the process, as Lambda does with a function without extensions, and waits until nothing of
-// it is left.
+// Close kills the process, as Lambda does without extensions, and waits until nothing is left.
 func (f *Function) Close() error {
 	f.close(ErrClosed)
 	if p := <-f.idle; p != nil {
@@ -141,15 +137,19 @@ func (f *Function) Close() error {
 	return nil
 }
 
-// serve answers one invocation. It returns the process for the next one, or nil if that has to start cold.
+// serve answers one invocation. It returns the process for the next one, nil for a cold start.
 func (f *Function) serve(p *process, inv *invocation) *process {
 	if f.ctx.Err() != nil {
 		return p
 	}
 	var report Report
-	if p != nil && p.gone() {
-		p.kill()
-		p = nil
+	if p != nil {
+		select {
+		case <-p.exited: // while it was idle
+			p.kill()
+			p = nil
+		default:
+		}
 	}
 	if p == nil {
 		start := time.Now()
@@ -205,7 +205,7 @@ func (f *Function) coldStart() (*process, error) {
 	return p, nil
 }
 
-// within is a context that ends when the time is over or the function is closed. Its cause says which.
+// within is a context that ends when time is up or the function is closed. Its cause says which.
 func (f *Function) within(limit time.Duration) (context.Context, context.CancelFunc) {
 	return context.WithTimeoutCause(f.ctx, limit,
 		&fault{"Sandbox.Timedout", fmt.Sprintf("Task timed out after %.2f seconds", limit.Seconds())})
@@ -227,8 +227,7 @@ func await[T any](ctx context.Context, p *process, c <-chan T) (v T, err error) 
 	return v, err
 }
 
-// fail answers with a fault in Lambda's words, and logs it as Lambda does. A function that was closed
-// has not failed.
+// fail answers with a fault in Lambda's words, and logs it. A closed function has not failed.
 func (f *Function) fail(inv *invocation, err error) {
 	why, ok := errors.AsType[*fault](err)
 	if !ok {

@@ -1,7 +1,6 @@
 package lambdahost
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"strconv"
@@ -39,9 +39,8 @@ func TestMain(m *testing.M) {
 }
 
 type order struct {
-	Do    string
-	Value string
-	Size  int
+	Do, Value string
+	Size      int
 }
 
 var invocations int // of this process
@@ -49,13 +48,13 @@ var invocations int // of this process
 // work does what its event says.
 func work(ctx context.Context, o order) (any, error) {
 	invocations++
-	lc, _ := lambdacontext.FromContext(ctx)
 	switch o.Do {
 	case "count":
 		return invocations, nil
 	case "pid":
 		return os.Getpid(), nil
 	case "context":
+		lc, _ := lambdacontext.FromContext(ctx)
 		deadline, _ := ctx.Deadline()
 		return []string{lc.AwsRequestID, lc.InvokedFunctionArn, time.Until(deadline).String()}, nil
 	case "print":
@@ -76,8 +75,6 @@ func work(ctx context.Context, o order) (any, error) {
 		time.Sleep(time.Hour)
 	case "big":
 		return strings.Repeat("x", o.Size), nil
-	case "":
-		return "an event without an order", nil
 	}
 	return nil, fmt.Errorf("no such order: %q", o.Do)
 }
@@ -114,44 +111,31 @@ func host(t *testing.T, kind string, change func(*Config)) (*Function, lines) {
 	return f, out
 }
 
-func send(t *testing.T, f *Function, o order) Result {
+// invoke returns the payload, or the type and the message of the error, without the request ID.
+func invoke(t *testing.T, f *Function, event string) string {
 	t.Helper()
-	event, err := json.Marshal(o)
+	result, err := f.Invoke(t.Context(), []byte(event))
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("invoking with %s: %v", event, err)
 	}
-	result, err := f.Invoke(t.Context(), event)
-	if err != nil {
-		t.Fatalf("invoking to %s: %v", o.Do, err)
+	if result.FunctionError == "" {
+		return string(result.Payload)
 	}
-	return result
-}
-
-// invoke expects success, and decodes the payload.
-func invoke[T any](t *testing.T, f *Function, o order) (v T) {
-	t.Helper()
-	result := send(t, f, o)
-	if err := json.Unmarshal(result.Payload, &v); err != nil || result.FunctionError != "" {
-		t.Fatalf("%s: %s %.200s, %v", o.Do, result.FunctionError, result.Payload, err)
+	var failure struct{ ErrorType, ErrorMessage string }
+	if err := json.Unmarshal(result.Payload, &failure); err != nil || result.FunctionError != "Unhandled" {
+		t.Fatalf("%s: FunctionError is %q, payload %.200s: %v", event, result.FunctionError, result.Payload, err)
 	}
-	return v
+	return failure.ErrorType + ": " + regexp.MustCompile(`[0-9a-f-]{36}`).ReplaceAllString(failure.ErrorMessage, "ID")
 }
 
 // count asks the process for how many invocations it has had.
-func count(t *testing.T, f *Function) int {
-	t.Helper()
-	return invoke[int](t, f, order{Do: "count"})
-}
+const count = `{"Do":"count"}`
 
-// fails expects a function error, and returns its type and message.
-func fails(t *testing.T, f *Function, o order) (kind, message string) {
+// pid asks the process for its ID.
+func pid(t *testing.T, f *Function) (pid int) {
 	t.Helper()
-	result := send(t, f, o)
-	var payload struct{ ErrorType, ErrorMessage string }
-	if err := json.Unmarshal(result.Payload, &payload); err != nil || result.FunctionError != "Unhandled" {
-		t.Fatalf("%s: FunctionError is %q, payload %.200s: %v", o.Do, result.FunctionError, result.Payload, err)
-	}
-	return payload.ErrorType, payload.ErrorMessage
+	_, _ = fmt.Sscan(invoke(t, f, `{"Do":"pid"}`), &pid)
+	return pid
 }
 
 func gone(pid int) bool { return errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) }
@@ -162,50 +146,47 @@ func TestWarm(t *testing.T) {
 	if result, err := f.Invoke(t.Context(), nil); err != nil || result.FunctionError != "" || result.Report.Init <= 0 {
 		t.Errorf("starting it: %+v, %v", result, err)
 	}
-	if got := count(t, f); got != 1 {
-		t.Errorf("the process counts %d invocations, want 1: a start is none", got)
+	if got := invoke(t, f, count); got != "1" {
+		t.Errorf("the process counts %s invocations, want 1: a start is none", got)
 	}
-
-	first, second := invoke[[]string](t, f, order{Do: "context"}), invoke[[]string](t, f, order{Do: "context"})
-	if first[0] == second[0] || len(first[0]) != 36 {
-		t.Errorf("request IDs %q and %q, want two UUIDs", first[0], second[0])
+	var first, second [3]string
+	for _, into := range []*[3]string{&first, &second} {
+		if err := json.Unmarshal([]byte(invoke(t, f, `{"Do":"context"}`)), into); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if want := "arn:aws:lambda:us-east-1:123456789012:function:Worker"; first[1] != want {
-		t.Errorf("ARN is %q, want %q", first[1], want)
+	if first[0] == second[0] || len(first[0]) != 36 || first[1] != "arn:aws:lambda:us-east-1:123456789012:function:Worker" {
+		t.Errorf("request ID and ARN are %q and then %q", first[:2], second[:2])
 	}
 	if left, err := time.ParseDuration(first[2]); err != nil || left <= 0 || left > time.Minute {
 		t.Errorf("time left is %q, want a part of the minute it has", first[2])
 	}
-
-	if kind, message := fails(t, f, order{Do: "fail", Value: "no such tenant"}); kind != "errorString" || message != "no such tenant" {
-		t.Errorf("got %s, %s", kind, message)
+	if got := invoke(t, f, `{"Do":"fail","Value":"no such tenant"}`); got != "errorString: no such tenant" {
+		t.Errorf("got %s", got)
 	}
 
 	// Callers at once wait for each other, and an error has not started it anew.
-	const callers = 4
-	counts := make([]int, callers)
+	counts := make([]string, 4)
 	var group sync.WaitGroup
-	for i := range callers {
-		group.Go(func() { counts[i] = count(t, f) })
+	for i := range counts {
+		group.Go(func() { counts[i] = invoke(t, f, count) })
 	}
 	group.Wait()
-	if slices.Sort(counts); !slices.Equal(counts, []int{5, 6, 7, 8}) {
-		t.Errorf("%d callers at once got %v, want one process to count them all", callers, counts)
+	if slices.Sort(counts); !slices.Equal(counts, []string{"5", "6", "7", "8"}) {
+		t.Errorf("callers at once got %v, want one process to count them all", counts)
 	}
 }
 
 func TestWhatEndsTheProcess(t *testing.T) {
-	for name, c := range map[string]struct {
-		order
-		kind, message string // of the error
-		log           string // lines that it has to have
-	}{
-		"panic":  {order{Do: "panic", Value: "out of luck"}, "string", "out of luck", "out of luck"},
-		"exit 0": {order{Do: "exit"}, "Runtime.ExitError", "Runtime exited without providing a reason", "Worker: Runtime exited without"},
-		"exit 7": {order{Do: "exit", Size: 7}, "Runtime.ExitError", "Runtime exited with error: exit status 7", "Worker: Runtime exited with error"},
-		"timeout": {order{Do: "hang"}, "Sandbox.Timedout", "Task timed out after 1.00 seconds",
+	for name, c := range map[string]struct{ event, answer, log string }{
+		"panic": {`{"Do":"panic","Value":"out of luck"}`, "string: out of luck", "out of luck"},
+		"exit 0": {`{"Do":"exit"}`, "Runtime.ExitError: RequestId: ID Error: Runtime exited without providing a reason",
+			"Worker: Runtime exited without providing a reason\n"},
+		"exit 7": {`{"Do":"exit","Size":7}`, "Runtime.ExitError: RequestId: ID Error: Runtime exited with error: exit status 7",
+			"Worker: Runtime exited with error: exit status 7\n"},
+		"timeout": {`{"Do":"hang"}`, "Sandbox.Timedout: RequestId: ID Error: Task timed out after 1.00 seconds",
 			"hanging\nWorker: Task timed out after 1.00 seconds\n"},
-		"too large a reply": {order{Do: "big", Size: maxReplyBytes - 1}, "Function.ResponseSizeTooLarge",
+		"too large a reply": {fmt.Sprintf(`{"Do":"big","Size":%d}`, maxReplyBytes-1), "Function.ResponseSizeTooLarge: " +
 			"Response payload size exceeded maximum allowed payload size (6291556 bytes).", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -215,16 +196,15 @@ func TestWhatEndsTheProcess(t *testing.T) {
 					cfg.Timeout = time.Second
 				}
 			})
-			pid := invoke[int](t, f, order{Do: "pid"})
-			kind, message := fails(t, f, c.order)
-			if kind != c.kind || !strings.HasSuffix(message, c.message) {
-				t.Errorf("got %s, %s", kind, message)
+			pid := pid(t, f)
+			if got := invoke(t, f, c.event); got != c.answer {
+				t.Errorf("got %s", got)
 			}
-			if (kind == "Runtime.ExitError" || kind == "Sandbox.Timedout") && !gone(pid) {
+			if strings.Contains(c.answer, "RequestId") && !gone(pid) {
 				t.Error("the process is still there")
 			}
-			if got := count(t, f); got != 1 {
-				t.Errorf("the next process counts %d invocations, want 1", got)
+			if got := invoke(t, f, count); got != "1" {
+				t.Errorf("the next process counts %s invocations, want 1", got)
 			}
 			if got := strings.Join(log.rest(), ""); !strings.Contains(got, c.log) {
 				t.Errorf("the log is %q", got)
@@ -233,8 +213,7 @@ func TestWhatEndsTheProcess(t *testing.T) {
 	}
 	t.Run("killed while idle", func(t *testing.T) {
 		f, log := host(t, "worker", nil)
-		pid := invoke[int](t, f, order{Do: "pid"})
-		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		if err := syscall.Kill(pid(t, f), syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
 		for started := time.Duration(0); started == 0; {
@@ -244,8 +223,8 @@ func TestWhatEndsTheProcess(t *testing.T) {
 			}
 			started = result.Report.Init
 		}
-		if got := count(t, f); got != 1 || len(log.rest()) > 0 {
-			t.Errorf("the next process counts %d invocations, want 1", got)
+		if got := invoke(t, f, count); got != "1" || len(log) > 0 {
+			t.Errorf("the next process counts %s invocations, want 1; log %q", got, log.rest())
 		}
 	})
 }
@@ -255,24 +234,22 @@ func TestFailedStart(t *testing.T) {
 	if err := os.WriteFile(script, []byte("not a program"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	for kind, want := range map[string][2]string{
-		"exits at once": {"Runtime.ExitError", "Runtime exited with error: exit status 3"},
-		"never asks":    {"Sandbox.Timedout", "Task timed out after 0.25 seconds"},
-		script:          {"Runtime.InvalidEntrypoint", "exec format error"},
-		"missing":       {"Runtime.InvalidEntrypoint", "no such file or directory"},
+	for kind, want := range map[string]string{
+		"exits at once": "Runtime.ExitError: RequestId: ID Error: Runtime exited with error: exit status 3",
+		"never asks":    "Sandbox.Timedout: RequestId: ID Error: Task timed out after 0.25 seconds",
+		script:          "Runtime.InvalidEntrypoint: RequestId: ID Error: fork/exec " + script + ": exec format error",
+		"/missing":      "Runtime.InvalidEntrypoint: RequestId: ID Error: fork/exec /missing: no such file or directory",
 	} {
 		f, _ := host(t, kind, func(c *Config) {
-			switch kind {
-			case "never asks":
+			if kind == "never asks" {
 				c.initTimeout = 250 * time.Millisecond
-			case script, "missing":
+			} else if strings.HasPrefix(kind, "/") {
 				c.Binary = kind
 			}
 		})
 		for range 2 { // the second finds things as the first did
-			got, message := fails(t, f, order{Do: "count"})
-			if got != want[0] || !strings.HasSuffix(message, want[1]) {
-				t.Errorf("%s: got %s, %s, want %v", kind, got, message, want)
+			if got := invoke(t, f, count); got != want {
+				t.Errorf("%s: got %s, want %s", kind, got, want)
 			}
 		}
 	}
@@ -280,28 +257,29 @@ func TestFailedStart(t *testing.T) {
 
 func TestPayloadLimitsAndReport(t *testing.T) {
 	f, _ := host(t, "worker", nil)
-	report := send(t, f, order{Do: "count"}).Report
-	if report.Init <= 0 || report.Duration <= 0 || report.MaxMemoryUsed <= 0 && runtime.GOOS == "linux" {
-		t.Errorf("of a cold start the report says %+v", report)
+	var reports []Report
+	for _, event := range []string{count, `{"Do":"big","Size":6291554}`, count} {
+		result, err := f.Invoke(t.Context(), []byte(event))
+		if err != nil || result.FunctionError != "" || event != count && len(result.Payload) != 6291556 {
+			t.Errorf("%s: %d bytes, %s, %v", event, len(result.Payload), result.FunctionError, err)
+		}
+		reports = append(reports, result.Report)
 	}
-	event := func(size int) []byte {
-		return slices.Concat([]byte(`{"Do":"count","Value":"`), bytes.Repeat([]byte("x"), size-25), []byte(`"}`))
+	cold, big, after := reports[0], reports[1], reports[2]
+	if cold.Init <= 0 || big.Init != 0 || cold.Duration <= 0 || big.Duration <= 0 {
+		t.Errorf("the reports of a cold and a warm start are %+v and %+v", cold, big)
 	}
-	if result, err := f.Invoke(t.Context(), event(6291456)); err != nil || string(result.Payload) != "2" {
-		t.Errorf("the largest event: %s, %v", result.Payload, err)
+	// The largest reply makes the process grow, and its peak stays.
+	grown := big.MaxMemoryUsed - cold.MaxMemoryUsed
+	if runtime.GOOS == "linux" && (cold.MaxMemoryUsed <= 0 || grown < 3<<20 || after.MaxMemoryUsed < big.MaxMemoryUsed) {
+		t.Errorf("the reports are %+v", reports)
 	}
-	if _, err := f.Invoke(t.Context(), event(6291456+1)); !errors.Is(err, ErrRequestTooLarge) {
+	sized := func(size int) string { return `{"Do":"count","Value":"` + strings.Repeat("x", size-25) + `"}` }
+	if got := invoke(t, f, sized(6291456)); got != "4" {
+		t.Errorf("the largest event: %s", got)
+	}
+	if _, err := f.Invoke(t.Context(), []byte(sized(6291456+1))); !errors.Is(err, ErrRequestTooLarge) {
 		t.Errorf("an event above the limit: %v", err)
-	}
-	const largest = 6291556
-	result := send(t, f, order{Do: "big", Size: largest - 2})
-	if len(result.Payload) != largest || result.FunctionError != "" || result.Report.Init != 0 || result.Report.Duration <= 0 {
-		t.Errorf("the largest reply has %d bytes; %s, %+v", len(result.Payload), result.FunctionError, result.Report)
-	}
-	// It makes the process grow, and what that has used once stays.
-	most, more := result.Report.MaxMemoryUsed, send(t, f, order{Do: "count"}).Report.MaxMemoryUsed
-	if runtime.GOOS == "linux" && (most-report.MaxMemoryUsed < largest/2 || more < most) {
-		t.Errorf("the memory used grew from %d to %d, and was %d afterwards", report.MaxMemoryUsed, most, more)
 	}
 }
 
@@ -318,9 +296,9 @@ func TestCancellingStopsTheWaitingOnly(t *testing.T) {
 		}
 	}
 	if len(log) > 0 {
-		t.Errorf("who cancelled had to wait until %s", <-log)
+		t.Errorf("the caller that gave up had to wait for %s", <-log)
 	}
-	count(t, f)
+	invoke(t, f, count)
 	if lines := log.rest(); len(lines) != 1 || !strings.Contains(lines[0], "Task timed out") {
 		t.Errorf("the cancelled invocation did not run to its deadline: %q", lines)
 	}
@@ -330,7 +308,7 @@ func TestLog(t *testing.T) {
 	f, log := host(t, "worker", nil)
 	for i := range 200 {
 		line := strings.Repeat("x", i*50) + " " + strconv.Itoa(i)
-		invoke[any](t, f, order{Do: "print", Value: line})
+		invoke(t, f, `{"Do":"print","Value":"`+line+`"}`)
 		want := []string{line + " on stdout\n", line + " on stderr, without an end\n"}
 		if got := log.rest(); !slices.Equal(got, want) {
 			t.Fatalf("when invocation %d has been answered, the log is %q", i, got)
@@ -340,47 +318,35 @@ func TestLog(t *testing.T) {
 
 func TestClose(t *testing.T) {
 	before := runtime.NumGoroutine()
-	for name, c := range map[string]struct{ kind, event string }{
-		"never invoked":    {"exits at once", ""},
-		"idle":             {"worker", `{"Do":"pid"}`},
-		"after an exit":    {"worker", `{"Do":"exit"}`},
-		"during its work":  {"worker", `{"Do":"hang"}`},
-		"during its start": {"never asks", `{}`},
-	} {
-		f, log := host(t, c.kind, nil)
-		busy := strings.HasPrefix(name, "during")
-		if busy {
-			go func() {
-				<-log
-				_ = f.Close()
-			}()
-		}
-		if c.event != "" {
-			result, err := f.Invoke(t.Context(), []byte(c.event))
-			if busy != errors.Is(err, ErrClosed) {
-				t.Errorf("%s: %v", name, err)
-			}
-			_, _ = f.Invoke(t.Context(), nil) // returns when it is idle
-			log.rest()
+	for kind, event := range map[string]string{"worker": `{"Do":"hang"}`, "never asks": `{}`} {
+		f, log := host(t, kind, nil)
+		go func() {
+			<-log
 			_ = f.Close()
-			if pid, _ := strconv.Atoi(string(result.Payload)); pid > 0 && !gone(pid) {
-				t.Errorf("%s: the process is still there", name)
-			}
+		}()
+		if _, err := f.Invoke(t.Context(), []byte(event)); !errors.Is(err, ErrClosed) {
+			t.Errorf("closed while it was busy: %v", err)
 		}
 		_ = f.Close()
-		if _, err := f.Invoke(t.Context(), nil); !errors.Is(err, ErrClosed) {
-			t.Errorf("%s: invoking it afterwards: %v", name, err)
-		}
 		if rest := log.rest(); len(rest) > 0 {
-			t.Errorf("%s: the log is %q, want nothing about a function that was closed", name, rest)
+			t.Errorf("the log is %q, want nothing about a function that was closed", rest)
 		}
 	}
-	for range 1000 { // connections of net/http end a moment after their server
-		if runtime.NumGoroutine() <= before {
-			return
-		}
-		time.Sleep(time.Millisecond)
+	f, _ := host(t, "worker", nil)
+	invoke(t, f, `{"Do":"exit"}`)
+	pid := pid(t, f)
+	_, _ = f.Invoke(t.Context(), nil) // returns when it is idle
+	_ = f.Close()
+	if !gone(pid) {
+		t.Error("the process is still there")
 	}
-	stacks := make([]byte, 1<<20)
-	t.Errorf("%d goroutines before, %d after:\n%s", before, runtime.NumGoroutine(), stacks[:runtime.Stack(stacks, true)])
+	if _, err := f.Invoke(t.Context(), nil); !errors.Is(err, ErrClosed) {
+		t.Errorf("invoking it afterwards: %v", err)
+	}
+	for i := 0; runtime.NumGoroutine() > before; i++ { // connections of net/http end a moment after their server
+		if time.Sleep(time.Millisecond); i == 1000 {
+			stacks := make([]byte, 1<<20)
+			t.Fatalf("goroutines are left:\n%s", stacks[:runtime.Stack(stacks, true)])
+		}
+	}
 }

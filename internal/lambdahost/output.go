@@ -45,8 +45,8 @@ func (o *output) copy() {
 	}
 }
 
-// sync waits until everything that the process has written so far is in the log: a mark goes down the
-// same pipe and comes out last.
+// sync waits until everything that the process has written so far is in the log: a mark goes down
+// the same pipe and comes out last.
 func (o *output) sync() {
 	if _, err := o.in.Write(o.mark); err == nil {
 		select {

@@ -4,9 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log"
-	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,11 +16,11 @@ import (
 
 const region = "us-east-1" // unless Config.Env names another
 
-// process is one process of the function, with a Runtime API server that no other process knows. Both
-// end together, so a late request of an old process never reaches a new one's invocation.
+// process is one process of the function, with a Runtime API server that no other process knows.
+// Both end together, so a late request of an old process never reaches a new one's invocation.
 type process struct {
 	cmd    *exec.Cmd
-	server *http.Server
+	server *httptest.Server
 	output *output
 	arn    string
 
@@ -33,10 +32,6 @@ type process struct {
 
 // launch starts the server and the process.
 func launch(cfg Config) (*process, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return nil, fmt.Errorf("serving the Runtime API: %w", err)
-	}
 	p := &process{
 		cmd:     exec.Command(cfg.Binary),
 		arn:     "arn:aws:lambda:" + region + ":123456789012:function:" + cfg.Name,
@@ -45,20 +40,26 @@ func launch(cfg Config) (*process, error) {
 		results: make(chan Result, 1),
 		exited:  make(chan struct{}),
 	}
+	var err error
 	if p.output, err = newOutput(cfg.Log); err != nil {
-		return nil, errors.Join(err, listener.Close())
+		return nil, err
 	}
-	p.cmd.Env = append(lambdaEnv(cfg, listener.Addr().String()), cfg.Env...)
+	// This is the part of the Lambda Runtime API that aws-lambda-go uses.
+	// https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
+	api := http.NewServeMux()
+	api.HandleFunc("GET /2018-06-01/runtime/invocation/next", p.next)
+	api.HandleFunc("POST /2018-06-01/runtime/invocation/{id}/{kind}", p.result)
+	p.server = httptest.NewServer(api)
+	p.cmd.Env = append(lambdaEnv(cfg, p.server.Listener.Addr().String()), cfg.Env...)
 	p.cmd.Dir = filepath.Dir(cfg.Binary)
 	p.cmd.Stdout, p.cmd.Stderr = p.output.in, p.output.in
 	// In a process group of its own, it does not get the Ctrl-C that is meant for the host.
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := p.cmd.Start(); err != nil {
 		p.output.close()
-		return nil, errors.Join(err, listener.Close())
+		p.server.Close()
+		return nil, err
 	}
-	p.server = &http.Server{Handler: p.runtimeAPI(), ErrorLog: log.New(io.Discard, "", 0)}
-	go func() { _ = p.server.Serve(listener) }()
 	go func() {
 		_ = p.cmd.Wait()
 		_ = syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL) // children, which would keep the output open
@@ -76,26 +77,13 @@ func lambdaEnv(cfg Config, runtimeAPI string) []string {
 		"AWS_LAMBDA_FUNCTION_NAME=" + cfg.Name,
 		"AWS_LAMBDA_FUNCTION_VERSION=$LATEST",
 		"AWS_LAMBDA_FUNCTION_MEMORY_SIZE=128", // the default; nothing enforces it here
-		"AWS_LAMBDA_INITIALIZATION_TYPE=on-demand",
-		"AWS_LAMBDA_LOG_GROUP_NAME=/aws/lambda/" + cfg.Name,
-		"AWS_LAMBDA_LOG_STREAM_NAME=local",
 		"AWS_REGION=" + region,
 		"AWS_DEFAULT_REGION=" + region,
 		"_HANDLER=bootstrap",
 		"LAMBDA_TASK_ROOT=" + filepath.Dir(cfg.Binary),
-		"LANG=en_US.UTF-8",
 		"PATH=/usr/local/bin:/usr/bin:/bin:/opt/bin",
 		"TZ=:UTC",
 	}
-}
-
-// runtimeAPI is the part of the Lambda Runtime API that aws-lambda-go uses.
-// https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
-func (p *process) runtimeAPI() http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /2018-06-01/runtime/invocation/next", p.next)
-	mux.HandleFunc("POST /2018-06-01/runtime/invocation/{id}/{kind}", p.result)
-	return mux
 }
 
 // next blocks until there is an invocation for the process.
@@ -116,40 +104,23 @@ func (p *process) next(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// result takes the response or the error. The host has it before the process hears that it was accepted,
-// so a process that then exits at once has still answered.
+// result takes the response or the error. The host has it before the process hears that it was
+// accepted, so a process that then exits at once has still answered.
 func (p *process) result(w http.ResponseWriter, r *http.Request) {
 	payload, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxReplyBytes))
+	result, status := Result{Payload: payload}, http.StatusAccepted
 	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
-		why := fmt.Sprintf(`{"errorType":"Function.ResponseSizeTooLarge",`+
+		status = http.StatusRequestEntityTooLarge
+		result.Payload = fmt.Appendf(nil, `{"errorType":"Function.ResponseSizeTooLarge",`+
 			`"errorMessage":"Response payload size exceeded maximum allowed payload size (%d bytes)."}`, maxReplyBytes)
-		p.results <- Result{Payload: []byte(why), FunctionError: "Unhandled"}
-		runtimeReply(w, http.StatusRequestEntityTooLarge, why)
-		return
 	} else if err != nil {
 		return // the process went away in the middle; its exit says the rest
 	}
-	result := Result{Payload: payload}
-	if r.PathValue("kind") == "error" {
+	if status != http.StatusAccepted || r.PathValue("kind") == "error" {
 		result.FunctionError = "Unhandled"
 	}
 	p.results <- result
-	runtimeReply(w, http.StatusAccepted, `{"status":"OK"}`)
-}
-
-func runtimeReply(w http.ResponseWriter, status int, body string) {
-	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_, _ = io.WriteString(w, body)
-}
-
-func (p *process) gone() bool {
-	select {
-	case <-p.exited:
-		return true
-	default:
-		return false
-	}
 }
 
 // fault is what Lambda says of a process that exited without an answer.
@@ -160,8 +131,8 @@ func (p *process) fault() *fault {
 	return &fault{"Runtime.ExitError", "Runtime exited with error: " + p.cmd.ProcessState.String()}
 }
 
-// maxMemory is the peak resident memory of the process, in bytes. getrusage would not do: on Linux it
-// includes the memory of the process that started this one.
+// maxMemory is the peak resident memory of the process, in bytes. getrusage would not do: on Linux
+// it includes the memory of the process that started this one.
 func (p *process) maxMemory() int64 {
 	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
 	_, peak, _ := strings.Cut(string(status), "\nVmHWM:")
@@ -174,5 +145,5 @@ func (p *process) maxMemory() int64 {
 func (p *process) kill() {
 	_ = p.cmd.Process.Kill()
 	<-p.exited
-	_ = p.server.Close()
+	p.server.Close()
 }

@@ -9,8 +9,7 @@ import (
 )
 
 // Build builds both functions from source into dir and returns the paths of the binaries. It is for
-// tests, which thus always run the functions as they are now, with the race detector if they have it
-// themselves.
+// tests: they run the functions as they are now, with the race detector if they have it themselves.
 func Build(dir string) (provision, refresh string, err error) {
 	args := []string{"build", "-o", dir + string(filepath.Separator)}
 	if info, ok := debug.ReadBuildInfo(); ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {

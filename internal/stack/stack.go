@@ -1,5 +1,6 @@
 // Package stack runs the whole connector on one machine: both function binaries as Lambda would run
-// them, the HTTP API in front of one, and behind them stand-ins for Entra and AWS, or the real services.
+// them, the HTTP API in front of one, and behind them stand-ins for Entra and AWS, or the real
+// services.
 package stack
 
 import (
@@ -13,7 +14,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"entra-connector/internal/awsidentity/ststest"
@@ -30,11 +30,11 @@ type Options struct {
 	Authority       string // of Entra; empty: the stand-in's
 	SecretsEndpoint string // of Secrets Manager, called with this process's AWS_* variables; empty: the stand-in's
 
-	// Where the two stand-ins listen. A free port on loopback if empty, or if the address is taken.
+	// Where the two stand-ins listen. A free port on loopback if empty, or if that is not possible.
 	EntraAddr, SecretsAddr string
 
-	// Routes are the HTTP API's route keys, such as "GET /apps/{app}". If empty, every request reaches
-	// the function, by the route $default.
+	// Routes are the HTTP API's route keys, such as "GET /apps/{app}". If empty, every request
+	// reaches the function, by the route $default.
 	Routes []string
 
 	Env                      []string  // for both functions; wins over everything set here
@@ -102,8 +102,8 @@ func Start(o Options) (_ *Stack, err error) {
 	return s, nil
 }
 
-// Twin starts two more functions on what this Stack's functions talk to, as Lambda does when there is
-// more than one request at a time. They have this Stack's options but for ProvisionEnv and RefreshEnv.
+// Twin starts two more functions on what this Stack's functions talk to, as Lambda does for
+// requests at the same time. They have this Stack's options but for ProvisionEnv and RefreshEnv.
 func (s *Stack) Twin() (*Stack, error) {
 	twin := *s
 	twin.options.ProvisionEnv, twin.options.RefreshEnv, twin.started = nil, nil, nil
@@ -118,13 +118,10 @@ func (s *Stack) listen(name, addr string, standIn interface {
 	io.Closer
 	Listen(addr string) error
 }) error {
-	const anyPort = "127.0.0.1:0"
-	err := standIn.Listen(cmp.Or(addr, anyPort))
-	if errors.Is(err, syscall.EADDRINUSE) {
-		err = standIn.Listen(anyPort)
-	}
-	if err != nil {
-		return fmt.Errorf("starting the stand-in %s: %w", name, err)
+	if addr == "" || standIn.Listen(addr) != nil {
+		if err := standIn.Listen("127.0.0.1:0"); err != nil {
+			return fmt.Errorf("starting the stand-in %s: %w", name, err)
+		}
 	}
 	s.started = append(s.started, standIn)
 	return nil
@@ -148,8 +145,8 @@ func (s *Stack) startFunctions() (err error) {
 	return err
 }
 
-// env is what both functions get beside Lambda's own variables. They get nothing else of this process's
-// environment, so that a test finds the same everywhere.
+// env is what both functions get beside Lambda's own variables. They get nothing else of this
+// process's environment, so that a test finds the same everywhere.
 func (s *Stack) env() []string {
 	env := []string{"AZURE_AUTHORITY_HOST=" + s.Authority, "AWS_ENDPOINT_URL_SECRETS_MANAGER=" + s.SecretsEndpoint}
 	if s.Secrets != nil {
@@ -158,13 +155,13 @@ func (s *Stack) env() []string {
 			"AWS_REGION="+cmp.Or(s.options.Secrets.Region, "us-east-1"), "AWS_ACCESS_KEY_ID=local", "AWS_SECRET_ACCESS_KEY=local",
 			"AWS_CONFIG_FILE=/dev/null", "AWS_SHARED_CREDENTIALS_FILE=/dev/null", "AWS_EC2_METADATA_DISABLED=true")
 	} else {
-		// Region and credentials may also come from a profile's files, whose Region Lambda's own AWS_REGION would hide.
-		env = slices.Concat([]string{"AWS_REGION=", "AWS_DEFAULT_REGION="}, callers(func(name string) bool {
+		// The Region may be in a profile's file, which Lambda's own AWS_REGION would hide.
+		env = slices.Concat([]string{"AWS_REGION=", "AWS_DEFAULT_REGION="}, Callers(func(name string) bool {
 			return strings.HasPrefix(name, "AWS_") && !strings.HasPrefix(name, "AWS_LAMBDA_") || name == "HOME" || name == "PATH"
 		}), env)
 	}
 	if s.Entra == nil || s.Secrets == nil {
-		env = append(env, callers(func(name string) bool { // the way out of the machine
+		env = append(env, Callers(func(name string) bool { // the way out of the machine
 			name = strings.ToUpper(name)
 			return strings.HasSuffix(name, "_PROXY") || strings.HasPrefix(name, "SSL_CERT_")
 		})...)
@@ -172,8 +169,8 @@ func (s *Stack) env() []string {
 	return append(env, s.options.Env...)
 }
 
-// callers returns the variables of this process whose name is wanted.
-func callers(wanted func(name string) bool) (env []string) {
+// Callers returns those variables of this process whose name is wanted, without the empty ones.
+func Callers(wanted func(name string) bool) (env []string) {
 	for _, v := range os.Environ() {
 		if name, value, _ := strings.Cut(v, "="); value != "" && wanted(name) {
 			env = append(env, v)

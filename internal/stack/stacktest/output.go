@@ -39,8 +39,8 @@ func (o *Output) Guard(secrets ...string) {
 	}
 }
 
-// Take empties the buffer and returns what was in it. It fails the test if there is a secret in that, and
-// leaves the secret out.
+// Take empties the buffer and returns what was in it. It fails the test if there is a secret in
+// that, and leaves the secret out.
 func (o *Output) Take(t testing.TB) string {
 	t.Helper()
 	o.mu.Lock()

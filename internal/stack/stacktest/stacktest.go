@@ -1,5 +1,5 @@
-// Package stacktest runs the built functions for end-to-end tests, and watches everything that comes out
-// of them for secrets.
+// Package stacktest runs the built functions for end-to-end tests, and watches everything that
+// comes out of them for secrets.
 package stacktest
 
 import (
@@ -58,8 +58,7 @@ type Connector struct {
 	out *Output
 }
 
-// Start runs a connector until the test ends, and then fails the test if a secret was in anything that
-// came out of it.
+// Start runs a connector until the test ends, and fails the test if a secret has come out of it.
 func Start(t testing.TB, options stack.Options) *Connector {
 	t.Helper()
 	c := &Connector{t: t, out: new(Output)}
@@ -92,8 +91,8 @@ func Start(t testing.TB, options stack.Options) *Connector {
 	return c
 }
 
-// Twin is two more functions on the same stand-ins, since Lambda starts as many as there are requests at a
-// time. What comes out of them is watched with the rest. It ends with the test, if not closed before.
+// Twin is two more functions on the same stand-ins, since Lambda starts as many as there are
+// requests at a time. What comes out of them is watched too. It ends with the test at the latest.
 func (c *Connector) Twin() *Connector {
 	c.t.Helper()
 	twin, err := c.Stack.Twin()
@@ -167,8 +166,8 @@ func (r Reply) Want(t testing.TB, status int) Reply {
 	return r
 }
 
-// Text is the string that a member of a JSON object holds, "" if it is missing or is not a string. To
-// compare the member itself with "" would take a missing one for text.
+// Text is the string that a member of a JSON object holds, "" if it is missing or is not a string.
+// To compare the member itself with "" would take a missing one for text.
 func Text(object any, member string) string {
 	m, _ := object.(map[string]any)
 	s, _ := m[member].(string)
