@@ -16,6 +16,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"entra-connector/internal/secretstore/secretstoretest"
 	"entra-connector/internal/stack/stacktest"
@@ -50,7 +51,7 @@ func launch(t *testing.T, env map[string]string, args ...string) *program {
 	if len(args) > 0 {
 		args = slices.Insert(args, 1, "-provision", stacktest.ProvisionBinary, "-refresh", stacktest.RefreshBinary)
 	}
-	ctx, stop := context.WithCancel(t.Context())
+	ctx, stop := context.WithTimeout(t.Context(), time.Minute) // what hangs fails
 	stdout, w := io.Pipe()
 	p := &program{t: t, stdout: bufio.NewScanner(stdout), stop: stop, code: make(chan int, 1)}
 	go func() {

@@ -63,7 +63,6 @@ func startSAM(t *testing.T) *sam {
 	s := &sam{out: new(stacktest.Output), entra: entratest.New(entratest.Options{})}
 	t.Cleanup(func() { s.show(t) }) // after everything that is registered from here on
 	address := thisMachine(t)
-	t.Log("containers find this machine at", address)
 	motoPort, stop := start(t, io.Discard, address, "moto_server", "-H", address, "-p", "PORT")
 	s.stopMoto = stop
 	t.Setenv("AWS_ENDPOINT_URL_SECRETS_MANAGER", "http://"+net.JoinHostPort(address, motoPort))

@@ -213,7 +213,9 @@ func TestWhatEndsTheProcess(t *testing.T) {
 	}
 	t.Run("killed while idle", func(t *testing.T) {
 		f, log := host(t, "worker", nil)
-		if err := syscall.Kill(pid(t, f), syscall.SIGKILL); err != nil {
+		pid := pid(t, f)
+		_, _ = f.Invoke(t.Context(), nil) // returns when it is idle
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
 		for started := time.Duration(0); started == 0; {

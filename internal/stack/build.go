@@ -8,8 +8,8 @@ import (
 	"slices"
 )
 
-// Build builds both functions from source into dir and returns the paths of the binaries. It is for
-// tests: they run the functions as they are now, with the race detector if they have it themselves.
+// Build builds both functions into dir and returns their paths. It is for tests, and uses the race
+// detector if they do.
 func Build(dir string) (provision, refresh string, err error) {
 	args := []string{"build", "-o", dir + string(filepath.Separator)}
 	if info, ok := debug.ReadBuildInfo(); ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {

@@ -169,10 +169,10 @@ func (s *Stack) env() []string {
 	return append(env, s.options.Env...)
 }
 
-// Callers returns those variables of this process whose name is wanted, without the empty ones.
+// Callers returns those variables of this process whose name is wanted.
 func Callers(wanted func(name string) bool) (env []string) {
 	for _, v := range os.Environ() {
-		if name, value, _ := strings.Cut(v, "="); value != "" && wanted(name) {
+		if name, _, _ := strings.Cut(v, "="); wanted(name) {
 			env = append(env, v)
 		}
 	}

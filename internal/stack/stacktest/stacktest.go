@@ -166,8 +166,8 @@ func (r Reply) Want(t testing.TB, status int) Reply {
 	return r
 }
 
-// Text is the string that a member of a JSON object holds, "" if it is missing or is not a string.
-// To compare the member itself with "" would take a missing one for text.
+// Text is a string in a JSON object, "" if it is missing or no string. A missing member itself is
+// not equal to "".
 func Text(object any, member string) string {
 	m, _ := object.(map[string]any)
 	s, _ := m[member].(string)
