@@ -77,11 +77,10 @@ func demo(ctx context.Context, o options, stdout, stderr io.Writer) (err error) 
 }
 
 func (d *demonstration) run() {
-	const service = "microsoft-graph"
 	d.step("Provision a customer: prove the app's secret by getting a token with it, then store both")
 	d.call(http.StatusCreated, "POST", "/connections",
 		[]pair{{"tenant_id", contosoDomain}, {"connection", "contoso"},
-			{"client_id", clientID}, {"client_secret", clientSecret}, {"service", service}},
+			{"client_id", clientID}, {"client_secret", clientSecret}, {"service", "microsoft-graph"}},
 		pair{"tenant_id", contosoID}, pair{"status", "ok"}, pair{"expires_at", ""}, pair{"secret.name", "entra/connections/default/contoso"})
 
 	d.step("Read what an integration reads: six values in one secret, here with the AWS SDK")
@@ -92,7 +91,7 @@ func (d *demonstration) run() {
 	before := d.stack.Secrets.Snapshot()
 	d.call(http.StatusUnprocessableEntity, "POST", "/connections",
 		[]pair{{"tenant_id", contosoDomain}, {"app", "legacy"},
-			{"client_id", expiredClientID}, {"client_secret", expiredClientSecret}, {"service", service}},
+			{"client_id", expiredClientID}, {"client_secret", expiredClientSecret}, {"service", "microsoft-graph"}},
 		pair{"title", ""}, pair{"detail", ""}, pair{"code", "AADSTS7000222"}, pair{"action", ""})
 	d.check("what Secrets Manager holds has not changed", d.stack.Secrets.Snapshot() == before)
 
@@ -103,7 +102,7 @@ func (d *demonstration) run() {
 
 	d.step("Rotate the app's client secret: one call, proved in a customer's tenant before it is stored")
 	d.call(http.StatusOK, "PUT", "/apps/default",
-		[]pair{{"client_id", clientID}, {"client_secret", nextSecret}, {"service", service}})
+		[]pair{{"client_id", clientID}, {"client_secret", nextSecret}, {"service", "microsoft-graph"}})
 	d.stack.Entra.SetSecrets(clientID, entratest.Secret{Value: nextSecret})
 	d.say(2, "From here on, Entra no longer takes the old secret.")
 

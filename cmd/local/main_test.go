@@ -140,6 +140,11 @@ func TestDemo(t *testing.T) {
 	has(t, p.seen.String(), "POST /connections\n", "→ 201 Created\n", "PAN_SEC_MICROSOFT_ENTRA_ACCESS_TOKEN    eyJ0eXAiOiJK… (",
 		"→ 422 Unprocessable Entity\n", "AADSTS7000222\n", "PUT /apps/default\n", "→ checked 2, due 2, refreshed 2, failed 0",
 		"AADSTS7000112 refused\n", "everything went as it should")
+	for _, url := range regexp.MustCompile(`http://\S+`).FindAllString(p.seen.String(), 3) {
+		if _, err := http.Get(url); err == nil {
+			t.Errorf("%s still answers", url)
+		}
+	}
 
 	p = launch(t, nil, "demo", "-v")
 	p.exit(0, 0)

@@ -29,8 +29,7 @@ import (
 	"entra-connector/pkg/entra"
 )
 
-// deployment is a connector, and what it takes to test it. It is the same on AWS as under `sam
-// local`, which takes signed requests too, though it does not look at the signature.
+// deployment is a connector, on AWS or under `sam local`, and what it takes to test it.
 type deployment struct {
 	aws     aws.Config
 	api     string       // URL, as the template's output ApiUrl

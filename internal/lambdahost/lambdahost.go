@@ -181,8 +181,7 @@ func (f *Function) serve(p *process, inv *invocation) *process {
 	p.output.sync()
 	inv.answer <- result
 
-	// The caller has its answer, but the invocation lasts until the process asks for the next one:
-	// after a panic, for instance, it reports the error and then exits.
+	// The invocation lasts until the process asks for the next one. After a panic it exits instead.
 	if _, err := await(ctx, p, p.idle); err != nil {
 		p.kill()
 		return nil

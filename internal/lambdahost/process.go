@@ -131,8 +131,7 @@ func (p *process) fault() *fault {
 	return &fault{"Runtime.ExitError", "Runtime exited with error: " + p.cmd.ProcessState.String()}
 }
 
-// maxMemory is the peak resident memory of the process, in bytes. getrusage would not do: on Linux
-// it includes the memory of the process that started this one.
+// maxMemory is the process's peak of resident memory in bytes. getrusage would include the host's.
 func (p *process) maxMemory() int64 {
 	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
 	_, peak, _ := strings.Cut(string(status), "\nVmHWM:")

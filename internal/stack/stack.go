@@ -33,8 +33,7 @@ type Options struct {
 	// Where the two stand-ins listen. A free port on loopback if empty, or if that is not possible.
 	EntraAddr, SecretsAddr string
 
-	// Routes are the HTTP API's route keys, such as "GET /apps/{app}". If empty, every request
-	// reaches the function, by the route $default.
+	// Routes are the HTTP API's route keys, as lambdahost.HTTPAPI takes them.
 	Routes []string
 
 	Env                      []string  // for both functions; wins over everything set here
