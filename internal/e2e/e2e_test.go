@@ -4,7 +4,6 @@
 package e2e
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -237,10 +236,10 @@ func (d deployment) send(t *testing.T, service, method, url, body string) (int, 
 		t.Fatal(err)
 	}
 	defer res.Body.Close()
-	var answer bytes.Buffer
-	if _, err := io.Copy(&answer, res.Body); err != nil {
+	answer, err := io.ReadAll(res.Body)
+	if err != nil {
 		t.Fatal(err)
 	}
-	fmt.Fprintf(d.out, "%s %s: %s %s\n", method, req.URL.Path, res.Status, &answer)
-	return res.StatusCode, res.Header, answer.Bytes()
+	fmt.Fprintf(d.out, "%s %s: %s %s\n", method, req.URL.Path, res.Status, answer)
+	return res.StatusCode, res.Header, answer
 }

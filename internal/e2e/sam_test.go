@@ -220,16 +220,17 @@ func (s *sam) alone(t *testing.T) {
 	}
 }
 
-// thisMachine is an address of this machine that containers reach: the gateway of Docker's bridge
+// thisMachine is an address of this machine that containers reach: what Docker calls host-gateway
 // or, if that is in Docker Desktop's virtual machine, the loopback address.
 func thisMachine(t *testing.T) string {
-	gateway := strings.TrimSpace(docker(t, "network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Gateway}}"))
-	l, err := net.Listen("tcp", net.JoinHostPort(gateway, "0"))
-	if err != nil {
-		return "127.0.0.1"
+	for address := range strings.FieldsSeq(docker(t, "run", "--rm", "--add-host", host+":host-gateway", "--entrypoint", "/bin/sh",
+		os.Getenv("E2E_IMAGE"), "-c", `while read -r ip name; do [ "$name" != `+host+` ] || echo "$ip"; done </etc/hosts`)) {
+		if l, err := net.Listen("tcp", net.JoinHostPort(address, "0")); err == nil {
+			l.Close()
+			return address
+		}
 	}
-	l.Close()
-	return gateway
+	return "127.0.0.1"
 }
 
 // makeImage makes the image that the functions run in: the one that SAM would take, with the
