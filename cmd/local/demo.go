@@ -9,34 +9,38 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"net"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 
-	"entra-connector/internal/connector"
 	"entra-connector/internal/stack"
 	"entra-connector/pkg/entra/entratest"
 )
 
-// demonstration is one run of the demo. Every step shows what it does and checks what came of it.
+// demonstration is one run of the demo. Each of its methods shows what it does and checks what
+// comes of it. After the first thing that goes wrong, nothing more is done or shown.
 type demonstration struct {
-	*screen
+	screen
+	ctx     context.Context
+	cancel  context.CancelFunc
 	stack   *stack.Stack
 	api     string
 	secrets *secretsmanager.Client
+	err     error // that first thing
 }
 
-// demo shows the connector at work, against the stand-ins whatever the environment says.
+// demo shows the connector at work, with the stand-ins whatever the environment says.
 func demo(ctx context.Context, o options, stdout, stderr io.Writer) (err error) {
-	var kept bytes.Buffer // the functions' log, for a failure
-	var log io.Writer = &shared{out: &kept}
+	var kept bytes.Buffer // what the functions log, for a failure
+	log := io.Writer(&kept)
 	if o.verbose {
-		log = &shared{out: stderr}
+		log = stderr
 	}
 	s, err := stack.Start(stack.Options{Provision: o.provision, Refresh: o.refresh, Log: log})
 	if err != nil {
@@ -48,325 +52,193 @@ func demo(ctx context.Context, o options, stdout, stderr io.Writer) (err error) 
 			fmt.Fprintf(stderr, "\nWhat the functions logged:\n%s\n", &kept)
 		}
 	}()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return err
-	}
-	server := &http.Server{Handler: s.API(), ReadHeaderTimeout: 10 * time.Second}
-	go func() { _ = server.Serve(listener) }()
-	defer func() { _ = server.Close() }()
-
 	fill(s.Entra, s.STS)
-	d := &demonstration{
-		screen: &screen{out: stdout},
-		stack:  s,
-		api:    "http://" + listener.Addr().String(),
+	api := httptest.NewServer(s.API())
+	defer api.Close()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	d := &demonstration{screen: screen{out: stdout}, ctx: ctx, cancel: cancel, stack: s, api: api.URL,
 		secrets: secretsmanager.New(secretsmanager.Options{
 			Region:       "us-east-1",
 			BaseEndpoint: aws.String(s.SecretsEndpoint),
 			Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
 				return aws.Credentials{AccessKeyID: "demo", SecretAccessKey: "demo"}, nil
 			}),
-		}),
-	}
-	d.say(0, "Entra connector: the demo")
-	fmt.Fprintln(stdout)
+		})}
+	fmt.Fprint(stdout, "Entra connector: the demo\n\n")
 	d.say(0, "Both functions run as on Lambda, from the binaries that would be deployed. Entra and Secrets Manager are "+
 		"stand-ins on this machine, for development only; tenants, apps and secrets are made up.")
 	fmt.Fprintln(stdout)
 	d.pairs(2, pair{"API", d.api}, pair{"Entra", s.Authority}, pair{"Secrets Manager", s.SecretsEndpoint})
-
-	for _, step := range []func(context.Context) error{
-		d.provision, d.read, d.refused, d.share, d.rotate, d.sweep, d.withdrawn, d.restored,
-	} {
-		if err := step(ctx); err != nil {
-			return fmt.Errorf("step %d of the demo did not go as it should: %w", d.steps, err)
-		}
-	}
-	fmt.Fprintln(stdout)
+	d.run()
+	fmt.Fprintln(d.out)
 	d.say(0, "That was the demo; everything went as it should. `make local` keeps the same stack running for you to try.")
-	return nil
+	return d.err
 }
 
-// provisioning is the body of POST /connections and, without its first three fields, of PUT /apps/{app}.
-type provisioning struct {
-	TenantID     string `json:"tenant_id,omitempty"`
-	App          string `json:"app,omitempty"`
-	Connection   string `json:"connection,omitempty"`
-	ClientID     string `json:"client_id,omitempty"`
-	ClientSecret string `json:"client_secret,omitempty"`
-	Service      string `json:"service,omitempty"`
-}
-
-// connection is what the demo looks at of a connection.
-type connection struct {
-	TenantID    string    `json:"tenant_id"`
-	Status      string    `json:"status"`
-	ExpiresAt   time.Time `json:"expires_at"`
-	NextAttempt string    `json:"next_attempt_at"`
-	Secret      struct {
-		Name string `json:"name"`
-	} `json:"secret"`
-	Error struct {
-		Code   string `json:"code"`
-		Title  string `json:"title"`
-		Action string `json:"action"`
-	} `json:"error"`
-}
-
-func (d *demonstration) provision(ctx context.Context) error {
+func (d *demonstration) run() {
 	d.step("Provision a customer: prove the app's secret by getting a token with it, then store both")
-	var c connection
-	if err := d.call(ctx, http.StatusCreated, "POST", "/connections", provisioning{
-		TenantID: contosoDomain, Connection: "contoso",
-		ClientID: clientID, ClientSecret: clientSecret, Service: "microsoft-graph",
-	}, &c); err != nil {
-		return err
-	}
-	d.pairs(5, pair{"tenant_id", c.TenantID}, pair{"status", c.Status}, pair{"expires_at", c.ExpiresAt.Format(time.RFC3339)},
-		pair{"secret.name", c.Secret.Name})
-	return expect(
-		equal("tenant_id", c.TenantID, contosoID), equal("status", c.Status, "ok"),
-		equal("secret.name", c.Secret.Name, "entra/connections/default/contoso"),
-		holds("expires_at lies ahead", c.ExpiresAt.After(time.Now())))
-}
+	d.call(http.StatusCreated, "POST", "/connections",
+		[]pair{{"tenant_id", contosoDomain}, {"connection", "contoso"},
+			{"client_id", clientID}, {"client_secret", clientSecret}, {"service", "microsoft-graph"}},
+		pair{"tenant_id", contosoID}, pair{"status", "ok"}, pair{"expires_at", ""}, pair{"secret.name", "entra/connections/default/contoso"})
 
-func (d *demonstration) read(ctx context.Context) error {
 	d.step("Read what an integration reads: six values in one secret, here with the AWS SDK")
-	d.say(3, "GetSecretValue entra/connections/default/contoso")
-	values, err := d.values(ctx, "contoso")
-	if err != nil {
-		return err
-	}
-	const prefix = "PAN_SEC_MICROSOFT_ENTRA_"
-	token := values[prefix+"ACCESS_TOKEN"]
-	var pairs []pair
-	for _, name := range slices.Sorted(maps.Keys(values)) {
-		value := values[name]
-		switch name {
-		case prefix + "ACCESS_TOKEN":
-			value = fmt.Sprintf("%.12s… (%d characters)", value, len(value))
-		case prefix + "EXPIRES_AT":
-			if at, err := strconv.ParseInt(value, 10, 64); err == nil {
-				value += " (" + time.Unix(at, 0).UTC().Format(time.RFC3339) + ")"
-			}
-		}
-		pairs = append(pairs, pair{name, value})
-	}
-	d.pairs(5, pairs...)
-	return expect(
-		equal("the number of values", len(values), 6),
-		equal("the token type", values[prefix+"TOKEN_TYPE"], "Bearer"),
-		equal("the tenant", values[prefix+"TENANT_ID"], contosoID),
-		equal("the lifetime", values[prefix+"EXPIRES_IN"], "3599"),
-		equal("the extended lifetime", values[prefix+"EXT_EXPIRES_IN"], "3599"),
-		holds("the expiry is Unix time", len(values[prefix+"EXPIRES_AT"]) == 10),
-		holds("the token is one that the stand-in Entra issued", slices.Contains(d.stack.Entra.Tokens(), token)))
-}
+	d.say(2, "GetSecretValue entra/connections/default/contoso")
+	d.read(d.values("contoso"))
 
-func (d *demonstration) refused(ctx context.Context) error {
 	d.step("Try an app whose secret has expired: nothing is stored, and the answer says what to do")
 	before := d.stack.Secrets.Snapshot()
-	var problem struct {
-		Title, Detail, Code, Action string
-	}
-	if err := d.call(ctx, http.StatusUnprocessableEntity, "POST", "/connections", provisioning{
-		TenantID: contosoDomain, App: "legacy",
-		ClientID: expiredClientID, ClientSecret: expiredClientSecret, Service: "microsoft-graph",
-	}, &problem); err != nil {
-		return err
-	}
-	d.pairs(5, pair{"title", problem.Title}, pair{"detail", problem.Detail}, pair{"code", problem.Code}, pair{"action", problem.Action})
-	return expect(
-		equal("code", problem.Code, "AADSTS7000222"),
-		holds("title, detail and action are there", problem.Title != "" && problem.Detail != "" && problem.Action != ""),
-		holds("Secrets Manager holds what it held before", d.stack.Secrets.Snapshot() == before))
-}
+	d.call(http.StatusUnprocessableEntity, "POST", "/connections",
+		[]pair{{"tenant_id", contosoDomain}, {"app", "legacy"},
+			{"client_id", expiredClientID}, {"client_secret", expiredClientSecret}, {"service", "microsoft-graph"}},
+		pair{"title", ""}, pair{"detail", ""}, pair{"code", "AADSTS7000222"}, pair{"action", ""})
+	d.check("what Secrets Manager holds has not changed", d.stack.Secrets.Snapshot() == before)
 
-func (d *demonstration) share(ctx context.Context) error {
 	d.step("Provision a second customer of the same app, which is already known")
-	var c connection
-	if err := d.call(ctx, http.StatusCreated, "POST", "/connections",
-		provisioning{TenantID: fabrikamID, App: "default", Connection: "fabrikam"}, &c); err != nil {
-		return err
-	}
-	d.pairs(5, pair{"status", c.Status}, pair{"secret.name", c.Secret.Name})
-	return expect(equal("status", c.Status, "ok"), equal("secret.name", c.Secret.Name, "entra/connections/default/fabrikam"))
-}
+	d.call(http.StatusCreated, "POST", "/connections",
+		[]pair{{"tenant_id", fabrikamID}, {"app", "default"}, {"connection", "fabrikam"}},
+		pair{"status", "ok"}, pair{"secret.name", "entra/connections/default/fabrikam"})
 
-func (d *demonstration) rotate(ctx context.Context) error {
 	d.step("Rotate the app's client secret: one call, proved in a customer's tenant before it is stored")
-	if err := d.call(ctx, http.StatusOK, "PUT", "/apps/default",
-		provisioning{ClientID: clientID, ClientSecret: nextSecret, Service: "microsoft-graph"}, nil); err != nil {
-		return err
-	}
+	d.call(http.StatusOK, "PUT", "/apps/default",
+		[]pair{{"client_id", clientID}, {"client_secret", nextSecret}, {"service", "microsoft-graph"}})
 	d.stack.Entra.SetSecrets(clientID, entratest.Secret{Value: nextSecret})
-	d.say(3, "From here on, Entra no longer takes the old secret.")
-	return nil
-}
+	d.say(2, "From here on, Entra no longer takes the old secret.")
 
-func (d *demonstration) sweep(ctx context.Context) error {
 	d.step("Sweep, as the schedule does: every connection of the app gets a token with the new secret")
-	before := map[string]string{}
-	for _, name := range []string{"contoso", "fabrikam"} {
-		values, err := d.values(ctx, name)
-		if err != nil {
-			return err
-		}
-		before[name] = values["PAN_SEC_MICROSOFT_ENTRA_ACCESS_TOKEN"]
-	}
-	report, err := d.invokeSweep(ctx, `{}`)
-	if err != nil {
-		return err
-	}
-	for name, old := range before {
-		values, err := d.values(ctx, name)
-		if err != nil {
-			return err
-		}
-		if values["PAN_SEC_MICROSOFT_ENTRA_ACCESS_TOKEN"] == old {
-			return fmt.Errorf("%s still has its old token", name)
-		}
-	}
-	return expect(equal("checked", report.Checked, 2), equal("refreshed", report.Refreshed, 2), equal("failed", report.Failed, 0))
-}
+	contoso, fabrikam := d.values("contoso"), d.values("fabrikam")
+	d.sweep(`{}`, "checked 2, due 2, refreshed 2, failed 0, waiting 0, deferred 0")
+	d.check("Contoso has a new token", contoso[accessToken] != d.values("contoso")[accessToken])
+	d.check("Fabrikam has a new token", fabrikam[accessToken] != d.values("fabrikam")[accessToken])
 
-func (d *demonstration) withdrawn(ctx context.Context) error {
 	d.step("Fabrikam's administrator disables the app there: its refresh fails, Contoso's does not")
 	d.stack.Entra.Fail(entratest.Fault{Tenant: fabrikamID, Endpoint: "token", Response: entratest.Refused(7000112)})
-	before, err := d.values(ctx, "fabrikam")
-	if err != nil {
-		return err
-	}
-	report, err := d.invokeSweep(ctx, `{"force":true}`)
-	if err != nil {
-		return err
-	}
+	fabrikam = d.values("fabrikam")
+	d.sweep(`{"force":true}`, "checked 2, due 2, refreshed 1, failed 1, waiting 0, deferred 0; default/fabrikam AADSTS7000112 refused")
 	fmt.Fprintln(d.out)
-	var c connection
-	if err := d.call(ctx, http.StatusOK, "GET", "/connections/default/fabrikam", nil, &c); err != nil {
-		return err
-	}
-	d.pairs(5, pair{"status", c.Status}, pair{"error.code", c.Error.Code}, pair{"error.title", c.Error.Title},
-		pair{"error.action", c.Error.Action}, pair{"next_attempt_at", c.NextAttempt})
+	d.call(http.StatusOK, "GET", "/connections/default/fabrikam", nil, pair{"status", "refused"}, pair{"error.code", "AADSTS7000112"},
+		pair{"error.title", ""}, pair{"error.action", ""}, pair{"next_attempt_at", ""})
 	fmt.Fprintln(d.out)
-	d.say(3, "Its secret still holds the token from before. Sweeps leave the connection alone until the next attempt:")
+	d.say(2, "Its secret still holds the token from before. Sweeps leave the connection alone until the next attempt:")
+	d.check("Fabrikam's values have not changed", maps.Equal(fabrikam, d.values("fabrikam")))
 	fmt.Fprintln(d.out)
-	after, err := d.values(ctx, "fabrikam")
-	if err != nil {
-		return err
-	}
-	scheduled, err := d.invokeSweep(ctx, `{}`)
-	if err != nil {
-		return err
-	}
-	failure := connector.SweepFailure{Connection: "default/fabrikam", Code: "AADSTS7000112", Status: connector.StatusRefused}
-	return expect(
-		equal("refreshed", report.Refreshed, 1), equal("failed", report.Failed, 1),
-		holds("the failure is Fabrikam's", slices.Equal(report.Failures, []connector.SweepFailure{failure})),
-		equal("status", c.Status, "refused"), equal("error.code", c.Error.Code, "AADSTS7000112"),
-		holds("the error says what to do", c.Error.Action != ""),
-		holds("the stored values are as they were", maps.Equal(before, after)),
-		equal("waiting", scheduled.Waiting, 1), equal("due", scheduled.Due, 0))
-}
+	d.sweep(`{}`, "checked 2, due 0, refreshed 0, failed 0, waiting 1, deferred 0")
 
-func (d *demonstration) restored(ctx context.Context) error {
 	d.step("The administrator enables it again, and the operator does not wait for the next attempt")
 	d.stack.Entra.ClearFaults()
-	var c connection
-	if err := d.call(ctx, http.StatusOK, "POST", "/connections/default/fabrikam/refresh", nil, &c); err != nil {
-		return err
-	}
-	d.pairs(5, pair{"status", c.Status}, pair{"expires_at", c.ExpiresAt.Format(time.RFC3339)})
-	return expect(equal("status", c.Status, "ok"), equal("error.code", c.Error.Code, ""))
+	d.call(http.StatusOK, "POST", "/connections/default/fabrikam/refresh", nil, pair{"status", "ok"}, pair{"expires_at", ""})
 }
 
-// call sends a request to the API, shows it, and decodes the answer if it has the status that is expected.
-func (d *demonstration) call(ctx context.Context, want int, method, path string, body any, into any) error {
-	d.say(3, method+" "+path)
-	var sent io.Reader
-	if p, ok := body.(provisioning); ok {
-		encoded, err := json.Marshal(p)
-		if err != nil {
-			return err
-		}
-		sent = bytes.NewReader(encoded)
-		hidden := ""
-		if p.ClientSecret != "" {
-			hidden = "(not shown)"
-		}
-		d.pairs(5, pair{"tenant_id", p.TenantID}, pair{"app", p.App}, pair{"connection", p.Connection},
-			pair{"client_id", p.ClientID}, pair{"client_secret", hidden}, pair{"service", p.Service})
+func (d *demonstration) fail(err error) {
+	if d.err == nil {
+		d.err = fmt.Errorf("step %d of the demo did not go as it should: %w", d.steps, err)
+		d.out = io.Discard
+		d.cancel()
 	}
-	req, err := http.NewRequestWithContext(ctx, method, d.api+path, sent)
-	if err != nil {
-		return err
+}
+
+func (d *demonstration) check(what string, ok bool) {
+	if !ok {
+		d.fail(fmt.Errorf("it is not true that %s", what))
 	}
+}
+
+// call sends a request to the API and shows fields of the answer, by their paths in it. Each has to
+// be there, with its value if that is given.
+func (d *demonstration) call(status int, method, path string, body []pair, want ...pair) {
+	d.say(2, method+" "+path)
+	sent := map[string]string{}
+	for i, p := range body {
+		sent[p.name] = p.value
+		if p.name == "client_secret" {
+			body[i].value = "(not shown)"
+		}
+	}
+	d.pairs(4, body...)
+	var encoded []byte
+	if body != nil {
+		encoded, _ = json.Marshal(sent)
+	}
+	req, _ := http.NewRequestWithContext(d.ctx, method, d.api+path, bytes.NewReader(encoded))
 	req.Header.Set("Content-Type", "application/json")
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return err
+		d.fail(err)
+		return
 	}
 	defer res.Body.Close()
-	answer, err := io.ReadAll(res.Body)
-	if err != nil {
-		return err
+	var answer map[string]any
+	_ = json.NewDecoder(res.Body).Decode(&answer) // if this fails, there is nothing in it
+	d.say(2, "→ "+res.Status)
+	if res.StatusCode != status {
+		d.fail(fmt.Errorf("%s %s answered %s, not %d: %s", method, path, res.Status, status,
+			cmp.Or(text(answer, "detail"), text(answer, "title"), text(answer, "message"), "no reason given")))
 	}
-	d.say(3, "→ "+res.Status)
-	if res.StatusCode != want {
-		var problem struct{ Title, Detail, Message string }
-		_ = json.Unmarshal(answer, &problem)
-		return fmt.Errorf("%s %s answered %s, not %d: %s", method, path, res.Status, want,
-			cmp.Or(problem.Detail, problem.Title, problem.Message, "no reason given"))
+	for i, p := range want {
+		want[i].value = text(answer, p.name)
+		d.check(p.name+" is "+cmp.Or(p.value, "there"), want[i].value == p.value || p.value == "" && want[i].value != "")
 	}
-	if into == nil {
-		return nil
-	}
-	if err := json.Unmarshal(answer, into); err != nil {
-		return fmt.Errorf("%s %s answered something that is not the JSON it should be", method, path)
-	}
-	return nil
+	d.pairs(4, want...)
 }
 
-// invokeSweep runs the refresh function and shows its report.
-func (d *demonstration) invokeSweep(ctx context.Context, event string) (connector.SweepReport, error) {
-	d.say(3, "invoke the refresh function with "+event)
-	report, err := sweep(ctx, d.stack, event)
-	if err != nil {
-		return report, err
+// text is the string at a path such as "secret.name", "" if there is none.
+func text(v any, path string) string {
+	for name := range strings.SplitSeq(path, ".") {
+		object, _ := v.(map[string]any)
+		v = object[name]
 	}
-	d.say(3, "→ "+summary(report))
-	return report, nil
+	s, _ := v.(string)
+	return s
 }
 
-// values reads a connection's secret as an integration would.
-func (d *demonstration) values(ctx context.Context, connection string) (map[string]string, error) {
-	secret, err := d.secrets.GetSecretValue(ctx, &secretsmanager.GetSecretValueInput{
+// sweep runs the refresh function. Its summary has to be the one that is wanted.
+func (d *demonstration) sweep(event, want string) {
+	d.say(2, "invoke the refresh function with "+event)
+	got, err := sweep(d.ctx, d.stack, event)
+	if err != nil {
+		d.fail(err)
+	}
+	d.say(2, "→ "+got)
+	d.check("the sweep says "+want, got == want)
+}
+
+const (
+	prefix      = "PAN_SEC_MICROSOFT_ENTRA_"
+	accessToken = prefix + "ACCESS_TOKEN"
+	expiresAt   = prefix + "EXPIRES_AT"
+)
+
+// values reads a connection's secret as an integration does.
+func (d *demonstration) values(connection string) (values map[string]string) {
+	secret, err := d.secrets.GetSecretValue(d.ctx, &secretsmanager.GetSecretValueInput{
 		SecretId: aws.String("entra/connections/default/" + connection),
 	})
 	if err != nil {
-		return nil, err
+		d.fail(err)
+	} else if json.Unmarshal([]byte(*secret.SecretString), &values) != nil {
+		d.fail(errors.New("the secret is not a JSON object of strings"))
 	}
-	var values map[string]string
-	if json.Unmarshal([]byte(aws.ToString(secret.SecretString)), &values) != nil {
-		return nil, errors.New("the secret is not a JSON object of strings")
-	}
-	return values, nil
+	return values
 }
 
-// expect returns what is not as it should be.
-func expect(errs ...error) error { return errors.Join(errs...) }
-
-func equal[T comparable](what string, got, want T) error {
-	if got != want {
-		return fmt.Errorf("%s is %v, not %v", what, got, want)
+// read shows the six values.
+func (d *demonstration) read(values map[string]string) {
+	token := values[accessToken]
+	at, err := strconv.ParseInt(values[expiresAt], 10, 64)
+	expiry := time.Unix(at, 0).UTC()
+	shown := maps.Collect(maps.All(values))
+	shown[accessToken] = fmt.Sprintf("%.12s… (%d characters)", token, len(token))
+	shown[expiresAt] += " (" + expiry.Format(time.RFC3339) + ")"
+	var pairs []pair
+	for _, name := range slices.Sorted(maps.Keys(shown)) {
+		pairs = append(pairs, pair{name, shown[name]})
 	}
-	return nil
-}
-
-func holds(what string, ok bool) error {
-	if !ok {
-		return fmt.Errorf("it does not hold that %s", what)
+	d.pairs(4, pairs...)
+	d.check("there are six values", len(values) == 6)
+	d.check("the token is one that the stand-in Entra issued", slices.Contains(d.stack.Entra.Tokens(), token))
+	d.check("the expiry is Unix time that lies ahead", err == nil && len(values[expiresAt]) == 10 && expiry.After(time.Now()))
+	for name, want := range map[string]string{"TOKEN_TYPE": "Bearer", "TENANT_ID": contosoID, "EXPIRES_IN": "3599", "EXT_EXPIRES_IN": "3599"} {
+		d.check(name+" is "+want, values[prefix+name] == want)
 	}
-	return nil
 }

@@ -1,5 +1,6 @@
-// Command local runs the connector on this machine: the function binaries that are deployed, run as Lambda runs them, with
-// stand-ins for Entra and Secrets Manager. "local demo" shows it at work once and ends; "local serve" keeps it running.
+// Command local runs the connector on this machine: the function binaries that are deployed, run as
+// Lambda runs them, with stand-ins for Entra and Secrets Manager. "local demo" shows it at work and
+// ends; "local serve" keeps it running. `make demo` and `make local` call it.
 package main
 
 import (
@@ -14,17 +15,13 @@ import (
 	"time"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // a second Ctrl-C does not wait for anything
-	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
-}
+func main() { os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr)) }
 
 const usage = `usage: local demo [flags]    show the connector at work, with stand-ins; ends by itself
        local serve [flags]   keep it running until Ctrl-C
 `
 
-// options are the flags.
+// options are the flags. Only serve uses the last three.
 type options struct {
 	provision, refresh string
 	verbose            bool
@@ -34,49 +31,35 @@ type options struct {
 	data  string
 }
 
-// run is the program but for its exit: 0, 1 where something failed, 2 where the command line is wrong.
+// run is the program without its exit. It returns 0, 1 for a failure or 2 for wrong usage.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	var o options
-	var name string
-	if len(args) > 0 {
-		name, args = args[0], args[1:]
+	commands := map[string]func(context.Context, options, io.Writer, io.Writer) error{"demo": demo, "serve": serve}
+	if len(args) == 0 || commands[args[0]] == nil {
+		fmt.Fprint(stderr, usage)
+		return 2
 	}
-	flags := flag.NewFlagSet("local "+name, flag.ContinueOnError)
+	var o options
+	flags := flag.NewFlagSet("local "+args[0], flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	flags.StringVar(&o.provision, "provision", "build/provision/bootstrap", "the provision function's `binary`")
 	flags.StringVar(&o.refresh, "refresh", "build/refresh/bootstrap", "the refresh function's `binary`")
 	flags.BoolVar(&o.verbose, "v", false, "show everything that the functions log")
-
-	var command func(context.Context, options, io.Writer, io.Writer) error
-	switch name {
-	case "demo":
-		command = demo
-	case "serve":
-		command = serve
-		flags.StringVar(&o.addr, "addr", "127.0.0.1:3000", "where the API listens; a loopback address")
-		flags.DurationVar(&o.every, "every", 5*time.Minute, "time between sweeps")
-		flags.StringVar(&o.data, "data", ".local/secrets.json", "where the stand-in Secrets Manager keeps its data; a `file`")
-	default:
-		fmt.Fprint(stderr, usage)
-		return 2
-	}
-	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
+	flags.StringVar(&o.addr, "addr", "127.0.0.1:3000", "where the API listens; a loopback address")
+	flags.DurationVar(&o.every, "every", 5*time.Minute, "time between sweeps")
+	flags.StringVar(&o.data, "data", ".local/secrets.json", "where the stand-in Secrets Manager keeps its data; a `file`")
+	if err := flags.Parse(args[1:]); errors.Is(err, flag.ErrHelp) {
 		return 0
 	} else if err != nil {
 		return 2
-	}
-	if flags.NArg() > 0 {
-		fmt.Fprintf(stderr, "local %s takes flags only, not %q.\n", name, flags.Arg(0))
+	} else if flags.NArg() > 0 {
+		fmt.Fprintf(stderr, "local %s takes flags only, not %q.\n", args[0], flags.Arg(0))
 		return 2
 	}
-	for _, binary := range []string{o.provision, o.refresh} {
-		if _, err := os.Stat(binary); err != nil {
-			fmt.Fprintf(stderr, "%s is missing: run `make build` first.\n", binary)
-			return 1
-		}
-	}
-	if err := command(ctx, o, stdout, stderr); err != nil {
-		fmt.Fprintln(stderr, err)
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop) // a second Ctrl-C does not wait for anything
+	if err := commands[args[0]](ctx, o, stdout, stderr); err != nil {
+		(&screen{out: stderr}).say(0, err.Error())
 		return 1
 	}
 	return 0

@@ -1,15 +1,14 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
-	"sync"
 )
 
-const width = 100 // columns that no line exceeds
+const width = 80 // columns
 
 // screen writes for a person to read.
 type screen struct {
@@ -17,12 +16,14 @@ type screen struct {
 	steps int
 }
 
-// pair is a line of two columns. An empty value leaves the line out.
+// pair is a line of two columns.
 type pair struct{ name, value string }
 
 func (s *screen) step(title string) {
 	s.steps++
-	fmt.Fprintf(s.out, "\n%d  %s\n\n", s.steps, title)
+	fmt.Fprintln(s.out)
+	s.pairs(0, pair{strconv.Itoa(s.steps), title})
+	fmt.Fprintln(s.out)
 }
 
 // say writes a paragraph.
@@ -39,10 +40,9 @@ func (s *screen) pairs(indent int, pairs ...pair) {
 		column = max(column, len(p.name))
 	}
 	for _, p := range pairs {
-		name := p.name
 		for _, line := range wrap(p.value, width-indent-column-2) {
-			fmt.Fprintf(s.out, "%*s%-*s  %s\n", indent, "", column, name, line)
-			name = ""
+			fmt.Fprintf(s.out, "%*s%-*s  %s\n", indent, "", column, p.name, line)
+			p.name = ""
 		}
 	}
 }
@@ -52,7 +52,7 @@ func wrap(text string, columns int) []string {
 	var lines []string
 	for word := range strings.FieldsSeq(text) {
 		last := len(lines) - 1
-		if last >= 0 && len(lines[last])+1+len(word) <= columns {
+		if last >= 0 && len([]rune(lines[last]))+1+len([]rune(word)) <= columns {
 			lines[last] += " " + word
 		} else {
 			lines = append(lines, word)
@@ -61,28 +61,13 @@ func wrap(text string, columns int) []string {
 	return lines
 }
 
-// shared lets the functions' logs and this program write to one terminal.
-type shared struct {
-	mu  sync.Mutex
-	out io.Writer
-}
-
-func (s *shared) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.out.Write(p)
-}
-
-// problems passes on the lines of a function's log that report one: those of level WARN and above, and what is no log
-// line at all, such as a panic.
+// problems passes on the lines of a function's log that report a problem: those of level WARN and
+// above, and what is not a log line at all, such as a panic.
 type problems struct{ out io.Writer }
 
 func (p problems) Write(line []byte) (int, error) {
-	var entry struct {
-		Level string `json:"level"`
-	}
-	quiet := json.Unmarshal(bytes.TrimSpace(line), &entry) == nil && (entry.Level == "DEBUG" || entry.Level == "INFO")
-	if quiet {
+	var entry struct{ Level string }
+	if json.Unmarshal(line, &entry) == nil && (entry.Level == "DEBUG" || entry.Level == "INFO") {
 		return len(line), nil
 	}
 	return p.out.Write(line)

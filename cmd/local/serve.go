@@ -12,48 +12,49 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"strings"
+	"slices"
+	"strconv"
 	"syscall"
 	"time"
 
 	"entra-connector/internal/connector"
+	"entra-connector/internal/lambdahost"
+	"entra-connector/internal/secretstore/secretstoretest"
 	"entra-connector/internal/stack"
+	"entra-connector/pkg/entra/entratest"
 )
 
 // passedOn are the functions' own variables that a caller may set.
-var passedOn = []string{"SECRET_PREFIX", "REFRESH_WINDOW", "WRITES_PER_SECOND", "LOG_LEVEL", "ALLOW_INSECURE_AUTHORITY"}
+var passedOn = []string{"SECRET_PREFIX", "REFRESH_WINDOW", "WRITES_PER_SECOND", "KMS_KEY_ID", "RECOVERY_WINDOW_DAYS",
+	"ALLOW_INSECURE_AUTHORITY", "EVENT_BUS", "LOG_LEVEL"}
 
 // serve runs the stack until ctx ends, and sweeps on a schedule.
 func serve(ctx context.Context, o options, stdout, stderr io.Writer) (err error) {
 	if o.every <= 0 {
-		return errors.New("-every must be above zero")
+		return errors.New("the time between sweeps must be above zero. Try: make local EVERY=5m")
 	}
 	listener, err := listen(o.addr)
 	if err != nil {
 		return err
 	}
 	defer listener.Close()
-
-	terminal := &shared{out: stdout}
-	var log io.Writer = &shared{out: stderr}
-	if !o.verbose {
-		log = problems{log}
-	}
 	settings := stack.Options{
-		Provision: o.provision, Refresh: o.refresh, Log: log,
+		Provision: o.provision, Refresh: o.refresh, Log: problems{stderr},
 		Authority:       os.Getenv("AZURE_AUTHORITY_HOST"),
 		SecretsEndpoint: cmp.Or(os.Getenv("AWS_ENDPOINT_URL_SECRETS_MANAGER"), os.Getenv("AWS_ENDPOINT_URL")),
-		SecretsFile:     o.data,
+		Entra:           entratest.Options{Addr: beside(listener, 100)},
+		Secrets:         secretstoretest.Options{Addr: beside(listener, 200), File: o.data},
+		Env:             stack.Callers(func(name string) bool { return slices.Contains(passedOn, name) }),
 	}
-	for _, name := range passedOn {
-		if value := os.Getenv(name); value != "" {
-			settings.Env = append(settings.Env, name+"="+value)
-		}
+	if o.verbose {
+		settings.Log = stderr
 	}
 	if settings.SecretsEndpoint == "" {
-		if err := os.MkdirAll(filepath.Dir(o.data), 0o700); err != nil { // it is to hold secrets in the clear
+		lock, err := lock(o.data)
+		if err != nil {
 			return err
 		}
+		defer lock.Close()
 	}
 	s, err := stack.Start(settings)
 	if err != nil {
@@ -63,149 +64,165 @@ func serve(ctx context.Context, o options, stdout, stderr io.Writer) (err error)
 	if s.Entra != nil {
 		fill(s.Entra, s.STS)
 	}
+	for _, f := range []*lambdahost.Function{s.Provision, s.Refresh} {
+		if result, _ := f.Invoke(ctx, nil); result.FunctionError != "" {
+			return errors.New("the functions cannot start; the message above says why")
+		}
+	}
 
 	server := &http.Server{Handler: s.API(), ReadHeaderTimeout: 10 * time.Second}
-	failed := make(chan error, 1)
-	go func() { failed <- server.Serve(listener) }()
-	defer func() {
-		// Requests under way get a moment to end, then the functions are stopped under them.
-		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
-		defer cancel()
-		_ = server.Shutdown(ctx)
-	}()
-
-	welcome(&screen{out: terminal}, s, "http://"+listener.Addr().String(), o)
+	go func() { _ = server.Serve(listener) }()
+	defer server.Close()
+	welcome(stdout, s, settings, "http://"+listener.Addr().String(), o)
 	asked := make(chan os.Signal, 1)
 	signal.Notify(asked, syscall.SIGUSR1)
 	defer signal.Stop(asked)
 	schedule := time.NewTicker(o.every)
 	defer schedule.Stop()
 	for event := `{}`; ; {
-		report, err := sweep(ctx, s, event)
+		outcome, err := sweep(ctx, s, event)
+		if err != nil {
+			outcome = "FAILED, " + err.Error()
+		}
 		if ctx.Err() == nil {
-			fmt.Fprintf(terminal, "%s  sweep: %s\n", time.Now().Format(time.TimeOnly), outcome(report, err))
+			fmt.Fprintf(stdout, "%s  sweep: %s\n", time.Now().Format(time.TimeOnly), outcome)
 		}
 		select {
 		case <-schedule.C:
 			event = `{}`
 		case <-asked:
 			event = `{"force":true}`
-		case err := <-failed:
-			return err
 		case <-ctx.Done():
-			fmt.Fprintln(terminal, "stopping")
+			fmt.Fprintln(stdout, "stopping")
 			return nil
 		}
 	}
 }
 
-// listen takes loopback addresses only: the API asks for no authorisation here.
+// listen accepts loopback addresses only, since the API asks for no authorisation here.
 func listen(addr string) (net.Listener, error) {
-	host, _, err := net.SplitHostPort(addr)
+	host, port, err := net.SplitHostPort(addr)
 	if ip := net.ParseIP(host); err != nil || host != "localhost" && !ip.IsLoopback() {
-		return nil, fmt.Errorf("-addr %s is not a loopback address with a port, such as 127.0.0.1:3000", addr)
+		return nil, fmt.Errorf("%s is not a loopback address with a port. Try: make local ADDR=127.0.0.1:3001", addr)
 	}
 	listener, err := net.Listen("tcp", addr)
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return nil, fmt.Errorf("%s is in use: stop what listens there, or choose another address with -addr", addr)
+		number, _ := strconv.Atoi(port)
+		return nil, fmt.Errorf("%s is in use. Stop what listens there, or choose another address: make local ADDR=%s",
+			addr, net.JoinHostPort(host, strconv.Itoa(number+1)))
 	}
 	return listener, err
 }
 
-// sweep runs the refresh function. Its error is one sentence, also where the function failed.
-func sweep(ctx context.Context, s *stack.Stack, event string) (connector.SweepReport, error) {
-	var report connector.SweepReport
+// beside is the address that many ports above the listener's. So a stand-in stays where it was at
+// the last start, and the next API port leaves it alone.
+func beside(listener net.Listener, ports int) string {
+	addr := *listener.Addr().(*net.TCPAddr)
+	addr.Port += ports
+	return addr.String()
+}
+
+// lock keeps other processes from the data file until the result is closed. Each of two would keep
+// its own copy of the data in memory, and overwrite what the other has saved.
+func lock(data string) (io.Closer, error) {
+	if err := os.MkdirAll(filepath.Dir(data), 0o700); err != nil { // for secrets in the clear
+		return nil, err
+	}
+	// A file of its own, since the data file is replaced whenever it is saved.
+	f, err := os.OpenFile(data+".lock", os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		return nil, errors.Join(fmt.Errorf("another make local uses %s. Stop that one, or choose another file: "+
+			"make local DATA=.local/other.json", data), f.Close())
+	}
+	return f, nil
+}
+
+// sweep runs the refresh function. It returns the report in one line, or an error in one sentence.
+func sweep(ctx context.Context, s *stack.Stack, event string) (string, error) {
 	result, err := s.Sweep(ctx, []byte(event))
 	if err != nil {
-		return report, err
+		return "", err
+	}
+	var report struct {
+		connector.SweepReport
+		ErrorType, ErrorMessage string
+	}
+	if json.Unmarshal(result.Payload, &report) != nil {
+		return "", errors.New("the refresh function's answer is not a report")
 	}
 	if result.FunctionError != "" {
-		var failure struct{ ErrorType, ErrorMessage string }
-		_ = json.Unmarshal(result.Payload, &failure)
-		return report, fmt.Errorf("%s: %s", failure.ErrorType, failure.ErrorMessage)
+		return "", fmt.Errorf("%s: %s", report.ErrorType, report.ErrorMessage)
 	}
-	if err := json.Unmarshal(result.Payload, &report); err != nil {
-		return report, errors.New("the refresh function's answer is not a report")
-	}
-	return report, nil
+	return summary(report.SweepReport), nil
 }
 
-func outcome(report connector.SweepReport, err error) string {
-	if err != nil {
-		return "FAILED, " + err.Error()
-	}
-	return summary(report)
-}
-
-const shownFailures = 5 // of one sweep; GET /connections has them all
-
-// summary is a sweep's report in one line.
 func summary(r connector.SweepReport) string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "checked %d, due %d, refreshed %d, failed %d, waiting %d, deferred %d",
+	s := fmt.Sprintf("checked %d, due %d, refreshed %d, failed %d, waiting %d, deferred %d",
 		r.Checked, r.Due, r.Refreshed, r.Failed, r.Waiting, r.Deferred)
 	if r.Incomplete {
-		b.WriteString(", incomplete")
+		s += ", incomplete"
 	}
 	for _, e := range r.Expiring {
-		fmt.Fprintf(&b, "; %s of app %s expires within %d days", e.Credential, e.App, e.WithinDays)
+		s += fmt.Sprintf("; %s of app %s expires within %d days", e.Credential, e.App, e.WithinDays)
 	}
-	for i, f := range r.Failures {
-		if i == shownFailures {
-			fmt.Fprintf(&b, "; and %d more", len(r.Failures)-i)
-			break
-		}
-		fmt.Fprintf(&b, "; %s %s %s", f.Connection, f.Code, f.Status)
+	shown := min(len(r.Failures), 5) // GET /connections has them all
+	for _, f := range r.Failures[:shown] {
+		s += fmt.Sprintf("; %s %s %s", f.Connection, f.Code, f.Status)
 	}
-	return b.String()
+	if more := len(r.Failures) - shown; more > 0 {
+		s += fmt.Sprintf("; and %d more", more)
+	}
+	return s
 }
 
 // welcome says what runs where and what to try.
-func welcome(d *screen, s *stack.Stack, api string, o options) {
-	fmt.Fprintln(d.out)
-	d.say(0, "Entra connector, on this machine. For development only: the API asks for no authorisation.")
-	fmt.Fprintln(d.out)
-	entraAt, secretsAt := s.Authority+" (AZURE_AUTHORITY_HOST)", s.SecretsEndpoint+" (your AWS_ variables)"
-	if s.Entra != nil {
-		entraAt = s.Authority + " (stand-in)"
-	}
-	if s.Secrets != nil {
-		secretsAt = s.SecretsEndpoint + " (stand-in)"
-	}
-	at := []pair{{"API", api}, {"Entra", entraAt}, {"Secrets Manager", secretsAt}}
-	if s.Secrets != nil {
-		at = append(at, pair{"Data", o.data + ", kept between runs; secrets in the clear, yours alone to read"})
-	}
-	d.pairs(2, append(at, pair{"Sweeps", fmt.Sprintf("now and every %v; all connections at once: kill -USR1 %d", o.every, os.Getpid())})...)
-
-	tenant, app := "YOUR-CUSTOMER.onmicrosoft.com", `"client_id":"…","client_secret":"…",`
-	if s.Entra != nil {
-		tenant, app = contosoDomain, `"client_id":"`+clientID+`","client_secret":"`+clientSecret+`",`
-		fmt.Fprintln(d.out)
-		d.say(0, "The stand-in Entra knows this app in these tenants. NOT A REAL SECRET, made up for it:")
-		fmt.Fprintln(d.out)
-		secrets := []pair{{"client_secret", clientSecret + " or, to rotate to, " + nextSecret}}
-		if s.STS != nil {
-			secrets = append(secrets, pair{"federation", `{} in its place: the stand-in STS issues identity tokens`})
+func welcome(out io.Writer, s *stack.Stack, settings stack.Options, api string, o options) {
+	standIn := func(url, wanted string) string {
+		if url != "http://"+wanted {
+			return url + " (stand-in; " + wanted + " is taken)"
 		}
-		d.pairs(2, append(append([]pair{{"client_id", clientID}}, secrets...),
-			pair{"tenant_id", contosoDomain + " (" + contosoID + ")"}, pair{"", fabrikamDomain + " (" + fabrikamID + ")"})...)
+		return url + " (stand-in)"
 	}
-
-	fmt.Fprint(d.out, "\nTry, in this order: provision, list, look at one, refresh it, read it as an integration does\n\n")
-	fmt.Fprintf(d.out, `  curl -s %s/connections -H 'Content-Type: application/json' -d '{
-    "tenant_id":"%s","connection":"first",
-    %s
-    "service":"microsoft-graph"}'
-`, api, tenant, app)
-	fmt.Fprintf(d.out, "  curl -s %s/connections\n", api)
-	fmt.Fprintf(d.out, "  curl -s %s/connections/default/first\n", api)
-	fmt.Fprintf(d.out, "  curl -s -X POST %s/connections/default/first/refresh\n", api)
-	credentials, region := "", ""
+	entraAt, tenant, id, secret := s.Authority+" (AZURE_AUTHORITY_HOST)", "YOUR-CUSTOMER.onmicrosoft.com", "…", "…"
+	if s.Entra != nil {
+		entraAt, tenant, id, secret = standIn(s.Authority, settings.Entra.Addr), contosoDomain, clientID, clientSecret
+	}
+	secretsAt, data, federation, credentials := s.SecretsEndpoint+" (your AWS_ variables)", "", "", ""
 	if s.Secrets != nil {
-		credentials, region = "AWS_ACCESS_KEY_ID=local AWS_SECRET_ACCESS_KEY=local \\\n  ", " --region us-east-1"
+		secretsAt = standIn(s.SecretsEndpoint, settings.Secrets.Addr)
+		data = o.data + ", kept between runs (secrets in the clear)"
+		federation = "{} instead of client_secret, with tokens of the stand-in STS"
+		credentials = "AWS_ACCESS_KEY_ID=local AWS_SECRET_ACCESS_KEY=local AWS_REGION=us-east-1 \\\n  "
 	}
-	fmt.Fprintf(d.out, "  %saws --endpoint-url %s%s secretsmanager get-secret-value \\\n    --secret-id %s/connections/default/first --query SecretString --output text\n",
-		credentials, s.SecretsEndpoint, region, cmp.Or(os.Getenv("SECRET_PREFIX"), "entra"))
-	fmt.Fprint(d.out, "\nCtrl-C stops it. What the functions warn of appears here; -v shows all they log.\n\n")
+	d := &screen{out: out}
+	fmt.Fprint(out, "\nEntra connector, on this machine. For development only: calls need no signature.\n\n")
+	d.pairs(2, pair{"API", api}, pair{"Entra", entraAt}, pair{"Secrets Manager", secretsAt}, pair{"Data", data},
+		pair{"Sweeps", fmt.Sprintf("now, then every %v; kill -USR1 %d refreshes everything", o.every, os.Getpid())})
+	if s.Entra != nil {
+		fmt.Fprint(out, "\nThe stand-in Entra knows one app in two tenants. NOT A REAL SECRET, made up:\n\n")
+		d.pairs(2, pair{"client_id", clientID}, pair{"client_secret", clientSecret + ", or to rotate to: " + nextSecret},
+			pair{"federation", federation},
+			pair{"tenant_id", contosoDomain + " (" + contosoID + ")"}, pair{"", fabrikamDomain + " (" + fabrikamID + ")"})
+	}
+	fmt.Fprintf(out, `
+Try, in this order: provision, list, show, refresh, read as an integration does
+
+  curl -s %[1]s/connections \
+    -H 'Content-Type: application/json' -d '{
+    "tenant_id":"%[2]s","connection":"first",
+    "client_id":"%[3]s",
+    "client_secret":"%[4]s","service":"microsoft-graph"}'
+  curl -s %[1]s/connections
+  curl -s %[1]s/connections/default/first
+  curl -s -X POST %[1]s/connections/default/first/refresh
+  %[5]saws --endpoint-url %[6]s secretsmanager get-secret-value \
+    --secret-id %[7]s/connections/default/first \
+    --query SecretString --output text
+
+Ctrl-C stops it. Warnings of the functions appear here; V=1 shows all they log.
+
+`, api, tenant, id, secret, credentials, s.SecretsEndpoint, cmp.Or(os.Getenv("SECRET_PREFIX"), "entra"))
 }

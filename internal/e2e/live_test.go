@@ -3,31 +3,33 @@ package e2e
 import (
 	"cmp"
 	"errors"
-	"io"
-	"net/http"
 	"net/http/httptest"
 	"os"
 	"strings"
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/golang-jwt/jwt/v5"
 
 	"entra-connector/internal/stack"
+	"entra-connector/internal/stack/stacktest"
 )
 
-// TestLive takes the scenario through real Entra and real AWS, where ENTRA_LIVE=1 asks for it. It reads
+// TestLive takes the scenario through real Entra and real AWS, if ENTRA_LIVE=1 is set. It reads
 //
-//   - AZURE_TENANT_ID (a GUID), AZURE_CLIENT_ID, AZURE_CLIENT_SECRET: an app with consent in that tenant, which gets tokens
-//     and is not changed
+//   - AZURE_TENANT_ID (a GUID), AZURE_CLIENT_ID, AZURE_CLIENT_SECRET: an app with consent in that tenant. It
+//     gets tokens and is not changed
 //   - ENTRA_LIVE_SCOPE and ENTRA_LIVE_CLOUD: Microsoft Graph's, and "public", if empty
-//   - AWS credentials and a Region, as the AWS SDK reads them. They need secretsmanager:GetSecretValue and DeleteSecret
-//   - ENTRA_LIVE_API_URL and ENTRA_LIVE_REFRESH_FUNCTION: the outputs ApiUrl and RefreshFunctionName of a deployed stack,
-//     with execute-api:Invoke and lambda:InvokeFunction. Without them the functions run on this machine, and need all that
-//     the two roles of the template allow
+//   - AWS credentials and a Region, as the AWS SDK reads them. They need secretsmanager:GetSecretValue and
+//     DeleteSecret
+//   - ENTRA_LIVE_API_URL and ENTRA_LIVE_REFRESH_FUNCTION: the outputs ApiUrl and RefreshFunctionName of a
+//     deployed stack, with execute-api:Invoke and lambda:InvokeFunction. Without them the functions run on
+//     this machine, and need everything that the two roles of the template allow
 //   - SECRET_PREFIX: "entra" if empty
 //
-// The scenario makes one app, named e2e- and twelve random digits, and one connection, and at the end deletes both for good.
+// The scenario makes one app, whose name is e2e- and twelve random characters, and one connection,
+// and deletes both for good at the end.
 func TestLive(t *testing.T) {
 	if os.Getenv("ENTRA_LIVE") != "1" {
 		t.Skip("ENTRA_LIVE=1 runs it against real Entra and AWS, with credentials for both")
@@ -42,13 +44,14 @@ func TestLive(t *testing.T) {
 	}
 	d := deployment{
 		tenantID: strings.ToLower(need("AZURE_TENANT_ID")), clientID: need("AZURE_CLIENT_ID"), secret: need("AZURE_CLIENT_SECRET"),
-		scope:  cmp.Or(os.Getenv("ENTRA_LIVE_SCOPE"), "https://graph.microsoft.com/.default"),
+		scope:  cmp.Or(os.Getenv("ENTRA_LIVE_SCOPE"), stacktest.Graph),
 		cloud:  cmp.Or(os.Getenv("ENTRA_LIVE_CLOUD"), "public"),
 		prefix: cmp.Or(os.Getenv("SECRET_PREFIX"), "entra"),
 		api:    strings.TrimSuffix(os.Getenv("ENTRA_LIVE_API_URL"), "/"),
-		said:   new(output),
+		out:    new(stacktest.Output),
 	}
 	d.tenant = d.tenantID
+	d.issued = func(token string) error { return issuedTo(token, d.tenantID, d.clientID) }
 	if d.api != "" {
 		d.refresh = need("ENTRA_LIVE_REFRESH_FUNCTION")
 	}
@@ -62,20 +65,25 @@ func TestLive(t *testing.T) {
 	if missing != nil {
 		t.Fatal("ENTRA_LIVE=1 also needs ", strings.Join(missing, ", "))
 	}
-	d.issued = func(token string) error { return issuedTo(token, d.tenantID, d.clientID) }
-	t.Cleanup(func() { t.Log(d.said.take(t)) })
-
+	t.Cleanup(func() { t.Log("\n" + d.out.Take(t)) })
 	if d.api != "" {
-		d.lambda = cmp.Or(os.Getenv("AWS_ENDPOINT_URL_LAMBDA"), "https://lambda."+d.aws.Region+"."+domain(d.aws.Region))
+		endpoint, err := secretsmanager.NewDefaultEndpointResolverV2().ResolveEndpoint(t.Context(),
+			secretsmanager.EndpointParameters{Region: &d.aws.Region})
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.lambda = cmp.Or(os.Getenv("AWS_ENDPOINT_URL_LAMBDA"), strings.Replace(endpoint.URI.String(), "secretsmanager", "lambda", 1))
 	} else {
-		d.api, d.refresh = hosted(t, d), "RefreshFunction"
-		d.lambda = d.api
+		d.local = hosted(t, d)
+		api := httptest.NewServer(d.local.API())
+		defer api.Close()
+		d.api = api.URL
 	}
 	scenario(t, d)
 }
 
-// issuedTo checks what an access token of Microsoft's own resources says of itself, as a JWT. Its signature is theirs to
-// verify: Graph's is none that anybody else can.
+// issuedTo checks what an access token for one of Microsoft's resources says about itself, as a
+// JWT. Only that resource can verify its signature; for Graph nobody else can.
 func issuedTo(token, tenant, client string) error {
 	var claims struct {
 		jwt.RegisteredClaims
@@ -92,55 +100,22 @@ func issuedTo(token, tenant, client string) error {
 	return nil
 }
 
-func domain(region string) string {
-	if strings.HasPrefix(region, "cn-") {
-		return "amazonaws.com.cn"
-	}
-	return "amazonaws.com"
-}
-
-// hosted runs the functions on this machine, between real Entra and AWS. It returns the URL of their API, under which also
-// the refresh function is invoked as through Lambda's.
-func hosted(t *testing.T, d deployment) string {
-	authorities := map[string]string{
-		"public": "https://login.microsoftonline.com",
-		"usgov":  "https://login.microsoftonline.us",
-		"china":  "https://login.partner.microsoftonline.cn",
-	}
+// hosted runs the functions on this machine, between real Entra and AWS.
+func hosted(t *testing.T, d deployment) *stack.Stack {
 	provision, refresh, err := stack.Build(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
 	s, err := stack.Start(stack.Options{
-		Provision: provision, Refresh: refresh, Log: d.said,
-		Authority: cmp.Or(os.Getenv("AZURE_AUTHORITY_HOST"), authorities[d.cloud]),
-		SecretsEndpoint: cmp.Or(os.Getenv("AWS_ENDPOINT_URL_SECRETS_MANAGER"),
-			"https://secretsmanager."+d.aws.Region+"."+domain(d.aws.Region)),
-		Env: []string{"SECRET_PREFIX=" + d.prefix},
+		Provision: provision, Refresh: refresh, Log: d.out,
+		// No stand-ins. Where the variables are empty, the functions know the addresses.
+		Authority: "Entra's own", SecretsEndpoint: "AWS's own",
+		Env: []string{"SECRET_PREFIX=" + d.prefix, "AZURE_AUTHORITY_HOST=" + os.Getenv("AZURE_AUTHORITY_HOST"),
+			"AWS_ENDPOINT_URL_SECRETS_MANAGER=" + os.Getenv("AWS_ENDPOINT_URL_SECRETS_MANAGER")},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.Close() })
-
-	mux := http.NewServeMux()
-	mux.Handle("/", s.API())
-	mux.HandleFunc("POST /2015-03-31/functions/RefreshFunction/invocations", func(w http.ResponseWriter, r *http.Request) {
-		event, err := io.ReadAll(r.Body)
-		if err != nil {
-			return
-		}
-		result, err := s.Sweep(r.Context(), event)
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusInternalServerError)
-			return
-		}
-		if result.FunctionError != "" {
-			w.Header().Set("X-Amz-Function-Error", result.FunctionError)
-		}
-		w.Write(result.Payload)
-	})
-	server := httptest.NewServer(mux)
-	t.Cleanup(server.Close)
-	return server.URL
+	return s
 }

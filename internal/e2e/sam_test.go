@@ -1,21 +1,14 @@
 package e2e
 
 import (
-	"archive/tar"
 	"bytes"
-	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
 	"maps"
-	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -31,24 +24,19 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/config"
 
+	"entra-connector/internal/stack/stacktest"
 	"entra-connector/pkg/entra/entratest"
 )
 
 const (
 	root  = "../.."                    // of the project, where sam finds what it built
-	host  = "host.docker.internal"     // this machine, as containers call it
+	host  = "example.com"              // what containers call this machine: the name in httptest's certificate
 	image = "entra-connector-e2e:base" // that the functions run in
 )
 
-// What the stand-in Entra knows, beside the app of events/create-connection.json.
-const (
-	contoso       = "c0000000-0000-4000-8000-000000000001"
-	contosoDomain = "contoso.example"
-	clientID      = "11111111-aaaa-4aaa-8aaa-111111111111"
-)
-
-// TestSAM runs both functions as `sam build` left them, in containers of the Docker engine, between the stand-in Entra and
-// moto's Secrets Manager. E2E_IMAGE names the image that SAM would run them in; E2E_ARCH is its architecture.
+// TestSAM runs both functions as `sam build` left them, in containers of the Docker engine, between
+// the stand-in Entra and moto's Secrets Manager. E2E_IMAGE names the image that SAM would run them
+// in; E2E_ARCH is its architecture.
 func TestSAM(t *testing.T) {
 	if os.Getenv("E2E_IMAGE") == "" {
 		t.Skip("it needs the SAM CLI, moto and a Docker engine: make e2e")
@@ -64,48 +52,45 @@ func TestSAM(t *testing.T) {
 
 // sam is what `sam local` runs between.
 type sam struct {
-	entra   *entratest.Server
-	aws     aws.Config // of moto
-	moto    *server
-	said    *output
-	options []string // of every `sam local` command
+	entra    *entratest.Server
+	aws      aws.Config // of moto
+	stopMoto func()
+	out      *stacktest.Output
+	options  []string // of every `sam local` command
 }
 
 func startSAM(t *testing.T) *sam {
-	s := &sam{said: new(output)}
-	t.Cleanup(func() { s.show(t) }) // last words: what is registered from here on ends before
+	s := &sam{out: new(stacktest.Output), entra: entratest.New(entratest.Options{})}
+	t.Cleanup(func() { s.show(t) }) // after everything that is registered from here on
 	address := thisMachine(t)
-	t.Log("containers find this machine at", address)
-
-	port := freePort(t, address)
-	s.moto = start(t, new(output), "moto_server", "-H", address, "-p", port)
-	await(t, address, port)
-	t.Setenv("AWS_ENDPOINT_URL_SECRETS_MANAGER", "http://"+net.JoinHostPort(address, port))
-	t.Setenv("AWS_ENDPOINT_URL_STS", "http://"+net.JoinHostPort(address, port)) // which sam asks whose account it is
+	motoPort, stop := start(t, io.Discard, address, "moto_server", "-H", address, "-p", "PORT")
+	s.stopMoto = stop
+	t.Setenv("AWS_ENDPOINT_URL_SECRETS_MANAGER", "http://"+net.JoinHostPort(address, motoPort))
+	t.Setenv("AWS_ENDPOINT_URL_STS", "http://"+net.JoinHostPort(address, motoPort)) // which sam asks whose account it is
 	t.Setenv("AWS_MAX_ATTEMPTS", "1")
 	var err error
 	if s.aws, err = config.LoadDefaultConfig(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 
-	var authority string
-	var ca []byte
-	s.entra, authority, ca = startEntra(t, address)
-	makeImage(t, ca)
-	moto := "http://" + net.JoinHostPort(host, port)
-	vars, err := json.Marshal(map[string]any{"Parameters": map[string]string{
-		"AZURE_AUTHORITY_HOST":             authority,
+	// With TLS, since the functions take nothing else from another machine.
+	authority := httptest.NewUnstartedServer(s.entra)
+	authority.Listener.Close()
+	if authority.Listener, err = net.Listen("tcp", net.JoinHostPort(address, "0")); err != nil {
+		t.Fatal(err)
+	}
+	authority.StartTLS()
+	t.Cleanup(authority.Close)
+	makeImage(t, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: authority.Certificate().Raw}))
+
+	_, authorityPort, _ := net.SplitHostPort(authority.Listener.Addr().String())
+	moto := "http://" + net.JoinHostPort(host, motoPort)
+	vars, _ := json.Marshal(map[string]any{"Parameters": map[string]string{
+		"AZURE_AUTHORITY_HOST":             "https://" + net.JoinHostPort(host, authorityPort),
 		"AWS_ENDPOINT_URL_SECRETS_MANAGER": moto,
 		"AWS_ENDPOINT_URL_EVENTBRIDGE":     moto,
 	}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	envFile := filepath.Join(t.TempDir(), "env.json")
-	if err := os.WriteFile(envFile, vars, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	s.options = []string{"--env-vars", envFile, "--add-host", host + ":host-gateway",
+	s.options = []string{"--env-vars", write(t, vars), "--add-host", host + ":host-gateway",
 		"--parameter-overrides", "Architecture=" + os.Getenv("E2E_ARCH"), "--skip-pull-image", "--invoke-image", image}
 	return s
 }
@@ -113,20 +98,18 @@ func startSAM(t *testing.T) *sam {
 // show logs what came out since it last did.
 func (s *sam) show(t *testing.T) {
 	t.Helper()
-	if s.entra != nil {
-		s.said.guard(s.entra.Tokens()...)
-	}
-	t.Log(s.said.take(t))
+	s.out.Guard(s.entra.Tokens()...)
+	t.Log("\n" + s.out.Take(t))
 }
 
-// invoke runs a function once, with a payload of the project's, and returns what it answers.
+// invoke runs a function once, with one of the project's events, and returns what it answers.
 func (s *sam) invoke(t *testing.T, function, event string) string {
 	t.Helper()
 	args := []string{"local", "invoke", function, "--event", "events/" + event}
-	fmt.Fprintf(s.said, "$ sam %s …\n", strings.Join(args, " "))
+	fmt.Fprintf(s.out, "$ sam %s …\n", strings.Join(args, " "))
 	var answer bytes.Buffer
 	cmd := exec.Command("sam", append(args, s.options...)...)
-	cmd.Dir, cmd.Stdout, cmd.Stderr = root, io.MultiWriter(&answer, s.said), s.said
+	cmd.Dir, cmd.Stdout, cmd.Stderr = root, io.MultiWriter(&answer, s.out), s.out
 	if err := cmd.Run(); err != nil {
 		t.Error("sam local invoke:", err)
 	}
@@ -143,32 +126,22 @@ func (s *sam) issued(token string) error {
 
 // consented makes Entra know an app and a tenant that consented to it.
 func (s *sam) consented(tenant entratest.Tenant, client, secret string) {
-	s.said.guard(secret)
+	s.out.Guard(secret)
 	s.entra.AddTenant(tenant)
 	s.entra.AddApp(entratest.App{ClientID: client, Secrets: []entratest.Secret{{Value: secret}}})
 	s.entra.Consent(tenant.ID, client, "User.Read.All")
 }
 
-// payloads takes those that come with the project, as they are, in an order in which they make sense.
+// payloads takes the events that come with the project, as they are, in an order that makes sense.
 func (s *sam) payloads(t *testing.T) {
-	file, err := os.ReadFile(filepath.Join(root, "events/create-connection.json"))
-	var event struct{ Body string }
-	var body struct {
-		TenantID     string `json:"tenant_id"`
-		ClientID     string `json:"client_id"`
-		ClientSecret string `json:"client_secret"`
-	}
-	if err = errors.Join(err, json.Unmarshal(file, &event), json.Unmarshal([]byte(event.Body), &body)); err != nil {
-		t.Fatal(err)
-	}
-	s.consented(entratest.Tenant{ID: body.TenantID}, body.ClientID, body.ClientSecret)
-
+	// What events/create-connection.json asks for.
+	s.consented(entratest.Tenant{ID: "aaaabbbb-0000-cccc-1111-dddd2222eeee"}, "00001111-aaaa-2222-bbbb-3333cccc4444", "not-a-real-client-secret")
 	const acme = "entra/connections/default/acme"
-	d := deployment{aws: s.aws, said: s.said}
+	d := deployment{aws: s.aws, out: s.out}
 	token := "" // as last read
 	for _, x := range []struct {
 		function, event, want string // what the answer has to contain
-		renews                bool   // and whether the token is another one then
+		renews                bool   // whether there is a new token then
 	}{
 		{"ProvisionFunction", "create-connection.json", `"statusCode":201`, true},
 		{"ProvisionFunction", "get-connection.json", `"statusCode":200`, false},
@@ -185,15 +158,13 @@ func (s *sam) payloads(t *testing.T) {
 				t.Fatal("the answer lacks", x.want)
 			}
 			if strings.HasPrefix(x.event, "delete") {
-				d.missing(t, acme, "InvalidRequestException")
+				d.missing(t, "InvalidRequestException", acme)
 				return
 			}
-			now := d.values(t, acme)[accessToken]
-			if err := s.issued(now); err != nil {
-				t.Error(err)
-			}
-			if (now != token) != x.renews {
-				t.Errorf("there is a new token: %v, want %v", now != token, x.renews)
+			six, _ := d.read(t, acme)
+			now := six[accessToken]
+			if err := s.issued(now); err != nil || (now != token) != x.renews {
+				t.Errorf("there is a new token: %v, want %v; %v", now != token, x.renews, err)
 			}
 			token = now
 		})
@@ -205,52 +176,42 @@ func (s *sam) payloads(t *testing.T) {
 
 // servers takes the scenario through the API, and through Lambda's own for the sweep.
 func (s *sam) servers(t *testing.T) {
-	api, lambda := freePort(t, "127.0.0.1"), freePort(t, "127.0.0.1")
-	start(t, s.said, "sam", append([]string{"local", "start-api", "--port", api}, s.options...)...)
-	start(t, s.said, "sam", append([]string{"local", "start-lambda", "--port", lambda}, s.options...)...)
-	await(t, "127.0.0.1", api)
-	await(t, "127.0.0.1", lambda)
-
+	api, _ := start(t, s.out, "127.0.0.1", "sam", append([]string{"local", "start-api", "--port", "PORT"}, s.options...)...)
+	lambda, _ := start(t, s.out, "127.0.0.1", "sam", append([]string{"local", "start-lambda", "--port", "PORT"}, s.options...)...)
 	d := deployment{
 		aws: s.aws, api: "http://127.0.0.1:" + api, lambda: "http://127.0.0.1:" + lambda, refresh: "RefreshFunction", prefix: "entra",
-		tenant: contosoDomain, tenantID: contoso, clientID: clientID, secret: rand.Text(),
-		scope: "https://graph.microsoft.com/.default", cloud: "public", issued: s.issued, said: s.said,
+		tenant: "contoso.example", tenantID: stacktest.TenantA, clientID: stacktest.ClientID, secret: rand.Text(),
+		scope: stacktest.Graph, cloud: "public", issued: s.issued, out: s.out,
 	}
-	s.consented(entratest.Tenant{ID: contoso, Domains: []string{contosoDomain}}, clientID, d.secret)
-	d.call(t, http.StatusNotFound, "GET", "/nothing", nil, nil)
-	d.call(t, http.StatusMethodNotAllowed, "PATCH", "/apps/default", nil, nil)
-	d.call(t, http.StatusBadRequest, "POST", "/connections", map[string]string{}, nil)
+	s.consented(entratest.Tenant{ID: d.tenantID, Domains: []string{d.tenant}}, d.clientID, d.secret)
+	d.call(t, http.StatusNotFound, "GET", "/nothing", "", nil)
+	d.call(t, http.StatusMethodNotAllowed, "PATCH", "/apps/default", "", nil)
+	d.call(t, http.StatusBadRequest, "POST", "/connections", "{}", nil)
 	scenario(t, d)
-	t.Run("what Entra refuses keeps its token, and recovers", func(t *testing.T) { s.refused(t, d) })
+	t.Run("a connection that Entra refuses keeps its token, and recovers", func(t *testing.T) { s.refused(t, d) })
 }
 
 // refused needs an Entra that refuses on demand.
 func (s *sam) refused(t *testing.T, d deployment) {
-	const secret = "entra/connections/refused/contoso"
-	var c view
-	d.call(t, http.StatusCreated, "POST", "/connections", map[string]string{"tenant_id": d.tenant, "app": "refused",
-		"connection": "contoso", "client_id": d.clientID, "client_secret": d.secret, "scope": d.scope}, nil)
-	before := d.values(t, secret)
-
-	s.entra.Fail(entratest.Fault{Tenant: contoso, Endpoint: "token", Response: entratest.Refused(7000112)})
+	const route, secret = "/connections/refused/contoso", "entra/connections/refused/contoso"
+	before := d.shows(t, http.StatusCreated, "POST", "/connections", stacktest.Object("tenant_id", d.tenant, "app", "refused",
+		"connection", "contoso", "client_id", d.clientID, "client_secret", d.secret, "scope", d.scope), secret)
+	s.entra.Fail(entratest.Fault{Tenant: d.tenantID, Endpoint: "token", Response: entratest.Refused(7000112)})
 	if report := d.sweep(t, `{"force":true}`); report.Failed != 1 || len(report.Failures) != 1 || report.Failures[0].Code != "AADSTS7000112" {
 		t.Errorf("the sweep reports %+v", report)
 	}
-	d.call(t, http.StatusOK, "GET", "/connections/refused/contoso", nil, &c)
-	if c.Status != "refused" || !maps.Equal(d.values(t, secret), before) {
+	var c struct{ Status string }
+	d.call(t, http.StatusOK, "GET", route, "", &c)
+	if after, _ := d.read(t, secret); c.Status != "refused" || !maps.Equal(after, before) {
 		t.Errorf("the status is %s, or the secret has changed", c.Status)
 	}
-
 	s.entra.ClearFaults()
-	d.call(t, http.StatusOK, "POST", "/connections/refused/contoso/refresh", nil, &c)
-	d.check(t, c, secret, d.values(t, secret))
+	d.shows(t, http.StatusOK, "POST", route+"/refresh", "", secret)
 }
 
-// alone shows what a person sees whose Secrets Manager cannot be reached.
+// alone shows what a person sees when Secrets Manager cannot be reached.
 func (s *sam) alone(t *testing.T) {
-	s.moto.stop()
-	s.moto.said.guard(s.said.secrets...)
-	s.moto.said.take(t)
+	s.stopMoto()
 	if !strings.Contains(s.invoke(t, "ProvisionFunction", "list-connections.json"), `"statusCode":503`) {
 		t.Error("the provision function does not answer 503")
 	}
@@ -259,130 +220,81 @@ func (s *sam) alone(t *testing.T) {
 	}
 }
 
-// thisMachine is an address of this machine that containers reach: the one that Docker calls host-gateway or, where that is
-// an address inside of Docker Desktop's virtual machine, the loopback address.
+// thisMachine is an address of this machine that containers reach: what Docker calls host-gateway
+// or, if that is in Docker Desktop's virtual machine, the loopback address.
 func thisMachine(t *testing.T) string {
-	hosts := docker(t, nil, "run", "--rm", "--add-host", host+":host-gateway", "--entrypoint", "/bin/sh", os.Getenv("E2E_IMAGE"),
-		"-c", `while read -r line; do echo "$line"; done </etc/hosts`)
-	for line := range strings.Lines(hosts) {
-		if fields := strings.Fields(line); len(fields) > 1 && slices.Contains(fields[1:], host) {
-			if l, err := net.Listen("tcp", net.JoinHostPort(fields[0], "0")); err == nil {
-				l.Close()
-				return fields[0]
-			}
+	for address := range strings.FieldsSeq(docker(t, "run", "--rm", "--add-host", host+":host-gateway", "--entrypoint", "/bin/sh",
+		os.Getenv("E2E_IMAGE"), "-c", `while read -r ip name; do [ "$name" != `+host+` ] || echo "$ip"; done </etc/hosts`)) {
+		if l, err := net.Listen("tcp", net.JoinHostPort(address, "0")); err == nil {
+			l.Close()
+			return address
 		}
 	}
 	return "127.0.0.1"
 }
 
-// startEntra starts the stand-in Entra with TLS, since the functions take nothing else from afar. It returns its URL for
-// containers, and its certificate.
-func startEntra(t *testing.T, address string) (stand *entratest.Server, url string, ca []byte) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "stand-in Entra of make e2e"}, DNSNames: []string{host},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
-		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign, IsCA: true, BasicConstraintsValid: true,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	listener, err := net.Listen("tcp", net.JoinHostPort(address, "0"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	stand = entratest.New(entratest.Options{})
-	server := &httptest.Server{
-		Listener: listener,
-		Config:   &http.Server{Handler: stand},
-		TLS:      &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}},
-	}
-	server.StartTLS()
-	t.Cleanup(server.Close)
-	_, port, _ := net.SplitHostPort(listener.Addr().String())
-	return stand, "https://" + net.JoinHostPort(host, port), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-}
-
-// makeImage makes the image that the functions run in: the one that SAM would take, and the stand-in Entra's certificate
-// among those that Go trusts.
+// makeImage makes the image that the functions run in: the one that SAM would take, with the
+// stand-in Entra's certificate among those that Go trusts.
 func makeImage(t *testing.T, ca []byte) {
-	container := strings.TrimSpace(docker(t, nil, "create", os.Getenv("E2E_IMAGE"), "/bin/sh"))
-	var files bytes.Buffer
-	w := tar.NewWriter(&files)
-	if err := errors.Join(
-		w.WriteHeader(&tar.Header{Name: "e2e.pem", Mode: 0o644, Size: int64(len(ca))}),
-		func() error { _, err := w.Write(ca); return err }(),
-		w.Close(),
-	); err != nil {
-		t.Fatal(err)
-	}
-	docker(t, &files, "cp", "-", container+":/etc/ssl/certs/")
-	docker(t, nil, "commit", container, image)
-	docker(t, nil, "rm", container)
+	container := strings.TrimSpace(docker(t, "create", os.Getenv("E2E_IMAGE"), "/bin/sh"))
+	docker(t, "cp", write(t, ca), container+":/etc/ssl/certs/e2e.pem")
+	docker(t, "commit", container, image)
+	docker(t, "rm", container)
 	t.Cleanup(func() {
 		_ = exec.Command("docker", "rmi", "--force", image, "entra-connector-e2e:rapid-"+os.Getenv("E2E_ARCH")).Run()
 	})
 }
 
-func docker(t *testing.T, stdin io.Reader, args ...string) string {
+func docker(t *testing.T, args ...string) string {
 	t.Helper()
+	var stderr bytes.Buffer
 	cmd := exec.CommandContext(t.Context(), "docker", args...)
-	cmd.Stdin = stdin
+	cmd.Stderr = &stderr
 	out, err := cmd.Output()
 	if err != nil {
-		t.Fatalf("docker %s: %s", args[0], stderr(err))
+		t.Fatalf("docker %s: %v %s", args[0], err, &stderr)
 	}
 	return string(out)
 }
 
-// server is a process that runs until the test ends.
-type server struct {
-	cmd  *exec.Cmd
-	said *output
-}
-
-func start(t *testing.T, said *output, name string, args ...string) *server {
+// write puts the content into a file, which containers may read.
+func write(t *testing.T, content []byte) (path string) {
 	t.Helper()
-	cmd := exec.Command(name, args...)
-	cmd.Dir, cmd.Stdout, cmd.Stderr = root, said, said
-	if err := cmd.Start(); err != nil {
+	path = filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(path, content, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	s := &server{cmd, said}
-	t.Cleanup(s.stop)
-	return s
+	return path
 }
 
-func (s *server) stop() {
-	_ = s.cmd.Process.Signal(syscall.SIGTERM)
-	_ = s.cmd.Wait()
-}
-
-// await waits until somebody listens.
-func await(t *testing.T, address, port string) {
-	t.Helper()
-	for end := time.Now().Add(3 * time.Minute); ; time.Sleep(200 * time.Millisecond) {
-		if c, err := net.Dial("tcp", net.JoinHostPort(address, port)); err == nil {
-			c.Close()
-			return
-		}
-		if time.Now().After(end) {
-			t.Fatal("nobody listens on port", port)
-		}
-	}
-}
-
-func freePort(t *testing.T, address string) string {
+// start runs a server until the test ends or stop is called, and waits until it listens on the port
+// that stands for PORT in its arguments.
+func start(t *testing.T, out io.Writer, address, name string, args ...string) (port string, stop func()) {
 	t.Helper()
 	l, err := net.Listen("tcp", net.JoinHostPort(address, "0"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	return port
+	_, port, _ = net.SplitHostPort(l.Addr().String())
+	l.Close()
+	args[slices.Index(args, "PORT")] = port
+	cmd := exec.Command(name, args...)
+	cmd.Dir, cmd.Stdout, cmd.Stderr = root, out, out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	stop = func() {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		_ = cmd.Wait()
+	}
+	t.Cleanup(stop)
+	for end := time.Now().Add(3 * time.Minute); ; time.Sleep(200 * time.Millisecond) {
+		if c, err := net.Dial("tcp", net.JoinHostPort(address, port)); err == nil {
+			c.Close()
+			return port, stop
+		}
+		if time.Now().After(end) {
+			t.Fatal(name, "does not listen on port", port)
+		}
+	}
 }

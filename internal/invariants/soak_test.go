@@ -54,7 +54,7 @@ func newSoak(t *testing.T, seed uint64, refusedWritesDescription bool) *soak {
 		ListLag: 5 * time.Minute, RefusedUpdateWritesDescription: refusedWritesDescription, Authorize: s.authorize,
 	}})
 	for i := range soakWorkers {
-		s.workers = append(s.workers, s.TwinAs(fmt.Sprintf("worker%d", i)))
+		s.workers = append(s.workers, s.Twin(fmt.Sprintf("AWS_ACCESS_KEY_ID=worker%d", i)))
 	}
 	for _, name := range soakConnections {
 		s.state[name] = map[string]bool{"": true}

@@ -1,67 +1,52 @@
 package lambdahost
 
 import (
+	"bufio"
 	"bytes"
-	"io"
+	"crypto/rand"
+	"log"
 	"os"
-	"time"
 )
 
-// output is the pipe from a process's stdout and stderr to the log, which gets whole lines, each in one Write, so that
-// what several processes say never mixes within a line.
+// output is the pipe from a process's stdout and stderr to the log, which gets whole lines.
 type output struct {
 	in, out *os.File
-	log     io.Writer
+	log     *log.Logger
 	mark    []byte
 	marks   chan struct{} // one for each mark that came through
 	done    chan struct{} // closed at the end of the output
 }
 
-func newOutput(log io.Writer) (*output, error) {
+func newOutput(to *log.Logger) (*output, error) {
 	out, in, err := os.Pipe()
 	if err != nil {
 		return nil, err
 	}
-	o := &output{in: in, out: out, log: log, mark: []byte("\x00" + uuid() + "\x00"), marks: make(chan struct{}), done: make(chan struct{})}
+	mark := []byte("\x00" + rand.Text() + "\n")
+	o := &output{in: in, out: out, log: to, mark: mark, marks: make(chan struct{}), done: make(chan struct{})}
 	go o.copy()
 	return o, nil
 }
 
 func (o *output) copy() {
 	defer close(o.done)
-	var pending []byte
-	buffer := make([]byte, 32<<10)
-	for {
-		n, err := o.out.Read(buffer)
-		pending = o.pass(append(pending, buffer[:n]...))
+	for lines := bufio.NewReader(o.out); ; {
+		line, err := lines.ReadBytes('\n')
+		line, marked := bytes.CutSuffix(line, o.mark)
+		if len(line) > 0 {
+			o.log.Print(string(line))
+		}
+		if marked {
+			o.marks <- struct{}{}
+		}
 		if err != nil {
-			if len(pending) > 0 {
-				_, _ = o.log.Write(append(pending, '\n'))
-			}
 			return
 		}
 	}
 }
 
-// pass writes the lines that are complete, takes note of marks and leaves them out, and returns the rest.
-func (o *output) pass(pending []byte) []byte {
-	for {
-		end, mark := bytes.IndexByte(pending, '\n'), bytes.Index(pending, o.mark)
-		switch {
-		case mark >= 0 && (end < 0 || mark < end):
-			pending = append(pending[:mark], pending[mark+len(o.mark):]...)
-			o.marks <- struct{}{}
-		case end >= 0:
-			_, _ = o.log.Write(pending[:end+1]) // a log that fails must not make the function fail
-			pending = pending[end+1:]
-		default:
-			return pending
-		}
-	}
-}
-
-// sync waits until everything that the process has written by now is in the log: a mark goes down the same pipe and
-// comes out behind it.
+// sync waits until everything that the process has written so far is in the log: a mark goes down
+// the same pipe and comes out last.
 func (o *output) sync() {
 	if _, err := o.in.Write(o.mark); err == nil {
 		select {
@@ -74,7 +59,6 @@ func (o *output) sync() {
 // close ends the output of a process that is gone, and waits until the rest of it is in the log.
 func (o *output) close() {
 	_ = o.in.Close()
-	_ = o.out.SetReadDeadline(time.Now().Add(time.Second)) // should anything that is still alive hold the other end
 	<-o.done
 	_ = o.out.Close()
 }

@@ -120,6 +120,8 @@ func scenario(c *Connector) []step {
 		{"restore app", call("PUT", "/apps/spare", AppBody(), 201)},
 		{"delete connection", call("DELETE", "/connections/default/two", "", 204)},
 		{"restore connection", call("POST", "/connections", bodyOfTwo, 201)},
+		{"delete it again", call("DELETE", "/connections/default/two", "", 204)},
+		{"restore it again", call("POST", "/connections", bodyOfTwo, 201)},
 		{"scheduled sweep", sweep(`{}`, 1, 0)}, // default/one has a token from before its app's new credential
 		{"named sweep", sweep(named, 1, 0)},
 		{"events of sweeps", events(sweep(named, 1, 0), sweep(named, 0, 1))},
@@ -156,7 +158,7 @@ func try(t *testing.T, granted []permission) (stopped []string, output string) {
 	c.Events.Authorize(func(accessKeyID, bus, source, detailType string) bool {
 		return may(accessKeyID, "events:PutEvents", bus, map[string][]string{"events:source": {source}, "events:detail-type": {detailType}})
 	})
-	twin := sync.OnceValue(c.Twin)
+	twin := sync.OnceValue(func() *Connector { return c.Twin("AWS_ACCESS_KEY_ID=local") })
 	for _, s := range scenario(c) {
 		before := len(c.Output())
 		err := s.do(c)

@@ -1,5 +1,6 @@
-// Package stack runs the whole connector on one machine: both function binaries as Lambda would run them, the HTTP API in
-// front of one, and, unless the real services are named, stand-ins for Entra and for the services of AWS behind them.
+// Package stack runs the whole connector on one machine: both function binaries as Lambda would run
+// them, the HTTP API in front of one, and behind them stand-ins for Entra and AWS, or the real
+// services.
 package stack
 
 import (
@@ -8,11 +9,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net/http"
 	"os"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"entra-connector/internal/awsidentity/ststest"
@@ -22,24 +23,24 @@ import (
 	"entra-connector/pkg/entra/entratest"
 )
 
-const memoryMB = 512 // as in the template
-
 // Options say what to run against what.
 type Options struct {
 	Provision, Refresh string // paths of the built binaries
 
 	Authority       string // of Entra; empty: the stand-in's
-	SecretsEndpoint string // of Secrets Manager, asked with the caller's own AWS_* variables; empty: the stand-in's
-	SecretsFile     string // where the stand-in keeps its data; empty: in memory
+	SecretsEndpoint string // of Secrets Manager, called with this process's AWS_* variables; empty: the stand-in's
+
+	// Routes are the HTTP API's route keys, as lambdahost.HTTPAPI takes them.
+	Routes []string
 
 	Env                      []string  // for both functions; wins over everything set here
 	ProvisionEnv, RefreshEnv []string  // for one of them; wins over Env
-	Log                      io.Writer // both functions' output, a line per Write; discarded if nil
+	Log                      io.Writer // gets what both functions print, a line per Write; nil discards it
 
 	// How the stand-ins behave. Tests set their clocks, lag, quotas and permissions.
 	Entra   entratest.Options
 	Secrets secretstoretest.Options
-	STS     ststest.Options // on the clock of Secrets, if it has none of its own
+	STS     ststest.Options // goes by the clock of Secrets unless it has its own
 
 	APITimeout   time.Duration // of the provision function; 29 s if zero, as in the template
 	SweepTimeout time.Duration // of the refresh function; 300 s if zero, as in the template
@@ -47,103 +48,122 @@ type Options struct {
 
 // Stack is a running connector.
 type Stack struct {
-	Entra              *entratest.Server       // nil where Options name another
-	Secrets            *secretstoretest.Server // nil where Options name another
-	STS                *ststest.Server         // nil where Options name another Secrets Manager: then AWS's own
-	Events             *eventbridgetest.Server // likewise, and then only with EVENT_BUS in Options.Env
+	Entra              *entratest.Server       // nil if Options name another
+	Secrets            *secretstoretest.Server // nil if Options name another
+	STS                *ststest.Server         // there if Secrets is; else the functions call AWS
+	Events             *eventbridgetest.Server // likewise, and AWS only with EVENT_BUS in Options.Env
 	Provision, Refresh *lambdahost.Function
 
 	Authority, SecretsEndpoint string // what the functions talk to
+
+	options Options
+	started []func() error // to stop what was started
 }
 
-// Start starts the stand-ins that are needed, on loopback ports of their own, and makes the functions ready.
+// Start starts the stand-ins that are needed and makes the functions ready.
 func Start(o Options) (_ *Stack, err error) {
-	s := &Stack{Authority: o.Authority, SecretsEndpoint: o.SecretsEndpoint}
+	s := &Stack{Authority: o.Authority, SecretsEndpoint: o.SecretsEndpoint, options: o}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.Close())
 		}
 	}()
-
 	if s.Authority == "" {
 		s.Entra = entratest.New(o.Entra)
 		s.Entra.Listen()
+		s.onClose(s.Entra.Close)
 		s.Authority = s.Entra.URL()
 	}
 	if s.SecretsEndpoint == "" {
-		if o.SecretsFile != "" {
-			o.Secrets.File = o.SecretsFile
-		}
-		secrets, err := secretstoretest.New(o.Secrets)
-		if err != nil {
+		if s.Secrets, err = secretstoretest.New(o.Secrets); err != nil {
 			return nil, fmt.Errorf("starting the stand-in Secrets Manager: %w", err)
 		}
-		s.Secrets = secrets
-		s.SecretsEndpoint = s.Secrets.URL()
 		if o.STS.Now == nil {
 			o.STS.Now = o.Secrets.Now
 		}
-		s.STS = ststest.New(o.STS)
-		s.Events = eventbridgetest.New()
+		s.STS, s.Events = ststest.New(o.STS), eventbridgetest.New()
+		s.started = append(s.started, s.Secrets.Close)
+		s.onClose(s.STS.Close)
+		s.onClose(s.Events.Close)
+		s.SecretsEndpoint = s.Secrets.URL()
 	}
-
-	env := s.env(o)
-	log := &sharedWriter{to: o.Log}
-	if s.Provision, err = lambdahost.Start(lambdahost.Config{
-		Name: "ProvisionFunction", Binary: o.Provision, Env: slices.Concat(env, o.ProvisionEnv), Log: log,
-		Timeout: cmp.Or(o.APITimeout, 29*time.Second), MemoryMB: memoryMB,
-	}); err != nil {
-		return nil, err
-	}
-	if s.Refresh, err = lambdahost.Start(lambdahost.Config{
-		Name: "RefreshFunction", Binary: o.Refresh, Env: slices.Concat(env, o.RefreshEnv), Log: log,
-		Timeout: cmp.Or(o.SweepTimeout, 300*time.Second), MemoryMB: memoryMB,
-	}); err != nil {
+	if err := s.startFunctions(); err != nil {
 		return nil, err
 	}
 	return s, nil
 }
 
-// env is what both functions get beside Lambda's own variables. lambdahost passes nothing else on, so that a test finds
-// the same environment everywhere.
-func (s *Stack) env(o Options) []string {
+// Twin starts two more functions on what this Stack's functions talk to, as Lambda does for
+// requests at the same time. They have this Stack's options but for ProvisionEnv and RefreshEnv, and
+// these variables.
+func (s *Stack) Twin(env ...string) (*Stack, error) {
+	twin := *s
+	twin.options.Env = slices.Concat(s.options.Env, env)
+	twin.options.ProvisionEnv, twin.options.RefreshEnv, twin.started = nil, nil, nil
+	if err := twin.startFunctions(); err != nil {
+		return nil, errors.Join(err, twin.Close())
+	}
+	return &twin, nil
+}
+
+func (s *Stack) onClose(stop func()) {
+	s.started = append(s.started, func() error { stop(); return nil })
+}
+
+func (s *Stack) startFunctions() (err error) {
+	o, env := s.options, s.env()
+	logger := log.New(cmp.Or(o.Log, io.Discard), "", 0) // for both, since a Logger writes a line at a time
+	start := func(name, binary string, own []string, timeout time.Duration) (*lambdahost.Function, error) {
+		f, err := lambdahost.Start(lambdahost.Config{
+			Name: name, Binary: binary, Env: slices.Concat(env, own), Timeout: timeout, Log: logger})
+		if err == nil {
+			s.started = append(s.started, f.Close)
+		}
+		return f, err
+	}
+	if s.Provision, err = start("ProvisionFunction", o.Provision, o.ProvisionEnv, cmp.Or(o.APITimeout, 29*time.Second)); err != nil {
+		return err
+	}
+	s.Refresh, err = start("RefreshFunction", o.Refresh, o.RefreshEnv, cmp.Or(o.SweepTimeout, 300*time.Second))
+	return err
+}
+
+// env is what both functions get beside Lambda's own variables. They get nothing else of this
+// process's environment, so that a test finds the same everywhere.
+func (s *Stack) env() []string {
 	env := []string{"AZURE_AUTHORITY_HOST=" + s.Authority, "AWS_ENDPOINT_URL_SECRETS_MANAGER=" + s.SecretsEndpoint}
 	if s.Secrets != nil {
-		// The stand-in takes any credentials. The developer's own have no business there.
+		// The stand-ins take any credentials. The developer's own do not belong there.
 		env = append(env, "AWS_ENDPOINT_URL_STS="+s.STS.URL(), "AWS_ENDPOINT_URL_EVENTBRIDGE="+s.Events.URL(), "EVENT_BUS=default",
-			"AWS_ACCESS_KEY_ID=local", "AWS_SECRET_ACCESS_KEY=local",
+			"AWS_REGION="+cmp.Or(s.options.Secrets.Region, "us-east-1"), "AWS_ACCESS_KEY_ID=local", "AWS_SECRET_ACCESS_KEY=local",
 			"AWS_CONFIG_FILE=/dev/null", "AWS_SHARED_CREDENTIALS_FILE=/dev/null", "AWS_EC2_METADATA_DISABLED=true")
-		if o.Secrets.Region != "" {
-			env = append(env, "AWS_REGION="+o.Secrets.Region)
-		}
 	} else {
-		// Region and credentials may be the caller's variables or come from the files of a profile, which Lambda's own
-		// AWS_REGION would hide.
-		env = slices.Concat([]string{"AWS_REGION=", "AWS_DEFAULT_REGION="}, callers(func(name string) bool {
+		// The Region may be in a profile's file, which Lambda's own AWS_REGION would hide.
+		env = slices.Concat([]string{"AWS_REGION=", "AWS_DEFAULT_REGION="}, Callers(func(name string) bool {
 			return strings.HasPrefix(name, "AWS_") && !strings.HasPrefix(name, "AWS_LAMBDA_") || name == "HOME" || name == "PATH"
 		}), env)
 	}
 	if s.Entra == nil || s.Secrets == nil {
-		env = append(env, callers(func(name string) bool { // the way out of the machine
+		env = append(env, Callers(func(name string) bool { // the way out of the machine
 			name = strings.ToUpper(name)
 			return strings.HasSuffix(name, "_PROXY") || strings.HasPrefix(name, "SSL_CERT_")
 		})...)
 	}
-	return append(env, o.Env...)
+	return append(env, s.options.Env...)
 }
 
-// callers returns the variables of this process whose name is wanted.
-func callers(wanted func(name string) bool) (env []string) {
+// Callers returns those variables of this process whose name is wanted.
+func Callers(wanted func(name string) bool) (env []string) {
 	for _, v := range os.Environ() {
-		if name, value, _ := strings.Cut(v, "="); value != "" && wanted(name) {
+		if name, _, _ := strings.Cut(v, "="); wanted(name) {
 			env = append(env, v)
 		}
 	}
 	return env
 }
 
-// API is the connector's HTTP API. No request needs authorisation.
-func (s *Stack) API() http.Handler { return lambdahost.HTTPAPI(s.Provision) }
+// API is the connector's HTTP API. It asks for no authorisation.
+func (s *Stack) API() http.Handler { return lambdahost.HTTPAPI(s.Provision, s.options.Routes...) }
 
 // Sweep runs the refresh function once.
 func (s *Stack) Sweep(ctx context.Context, event []byte) (lambdahost.Result, error) {
@@ -153,37 +173,8 @@ func (s *Stack) Sweep(ctx context.Context, event []byte) (lambdahost.Result, err
 // Close stops everything that Start started, the functions first.
 func (s *Stack) Close() error {
 	var errs []error
-	for _, f := range []*lambdahost.Function{s.Provision, s.Refresh} {
-		if f != nil {
-			errs = append(errs, f.Close())
-		}
-	}
-	if s.Entra != nil {
-		s.Entra.Close()
-	}
-	if s.Secrets != nil {
-		errs = append(errs, s.Secrets.Close())
-	}
-	if s.STS != nil {
-		s.STS.Close()
-	}
-	if s.Events != nil {
-		s.Events.Close()
+	for _, started := range slices.Backward(s.started) {
+		errs = append(errs, started())
 	}
 	return errors.Join(errs...)
-}
-
-// sharedWriter lets two functions write to one log.
-type sharedWriter struct {
-	mu sync.Mutex
-	to io.Writer
-}
-
-func (w *sharedWriter) Write(p []byte) (int, error) {
-	if w.to == nil {
-		return len(p), nil
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.to.Write(p)
 }

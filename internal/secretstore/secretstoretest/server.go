@@ -15,6 +15,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"sync"
@@ -28,6 +29,9 @@ type Options struct {
 	// Now is the server's clock, which rules dates, recovery windows, lag and quotas. If nil,
 	// time.Now.
 	Now func() time.Time
+
+	// Addr is where to listen. If empty or taken, a free loopback port.
+	Addr string
 
 	// Region stands in the ARNs. If empty, us-east-1.
 	Region string
@@ -119,7 +123,14 @@ func (s *Server) URL() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.http == nil {
-		s.http = httptest.NewServer(s)
+		s.http = httptest.NewUnstartedServer(s)
+		if s.options.Addr != "" {
+			if l, err := net.Listen("tcp", s.options.Addr); err == nil {
+				s.http.Listener.Close()
+				s.http.Listener = l
+			}
+		}
+		s.http.Start()
 	}
 	return s.http.URL
 }

@@ -15,6 +15,7 @@ import (
 // Options configure a [Server]. The zero value runs on the real clock and answers at once.
 type Options struct {
 	Now     func() time.Time // the server's clock; nil is time.Now
+	Addr    string           // where to listen; a free loopback port if empty or taken
 	Latency time.Duration    // real time that every answer takes
 }
 
@@ -69,10 +70,16 @@ func Start(tb testing.TB, o Options) *Server {
 	return s
 }
 
-// Listen serves plain HTTP on a free loopback port until [Server.Close].
+// Listen serves plain HTTP until [Server.Close].
 func (s *Server) Listen() {
 	ctx, stop := context.WithCancel(context.Background())
 	s.http, s.stop = httptest.NewUnstartedServer(s), stop
+	if s.options.Addr != "" {
+		if l, err := net.Listen("tcp", s.options.Addr); err == nil {
+			s.http.Listener.Close()
+			s.http.Listener = l
+		}
+	}
 	s.http.Config.BaseContext = func(net.Listener) context.Context { return ctx }
 	s.http.Start()
 }
