@@ -119,9 +119,7 @@ func (w *watch) older(d time.Duration) {
 	}
 	w.aged.Add(1)
 	for _, name := range w.Secrets.Names() {
-		value, _ := w.Secrets.Value(name)
-		description, _ := w.Secrets.Description(name)
-		w.Secrets.Put(name, age(value), age(description))
+		w.Secrets.Edit(name, func(s *secretstoretest.Secret) { s.Value, s.Description = age(s.Value), age(s.Description) })
 	}
 }
 

@@ -71,7 +71,7 @@ func TestMetricsAfterSweeps(t *testing.T) {
 	c := Start(t, stack.Options{Env: []string{"LOG_LEVEL=ERROR"}})
 	counts := func(changes map[string]float64) map[string]float64 {
 		all := map[string]float64{"SweepsSucceeded": 1, "Checked": 0, "Due": 0, "Refreshed": 0, "Failed": 0, "Waiting": 0, "Deferred": 0,
-			"Refused": 0, "NewRefusals": 0, "Recovered": 0, "ExpiringCredentials": 0}
+			"Refused": 0, "NewRefusals": 0, "Recovered": 0, "ExpiringCredentials": 0, "StaleEntries": 0}
 		for name, n := range changes {
 			all[name] = n
 		}
@@ -93,7 +93,7 @@ func TestMetricsAfterSweeps(t *testing.T) {
 	}
 
 	// One is refused, one fails for a reason that passes, one cannot be stored.
-	c.Entra.Fail(entratest.Fault{Tenant: TenantA, ClientID: ClientID, Response: entratest.Refused(7000222)})
+	c.Entra.Fail(entratest.Fault{Tenant: TenantA, ClientID: ClientID, Response: entratest.Refused(7000112)})
 	c.Entra.Fail(entratest.Fault{Tenant: TenantB, ClientID: ClientID, Response: entratest.Throttled("600")})
 	c.Secrets.Fail(secretstoretest.Fault{Op: "UpdateSecret", Secret: "entra/connections/other/c", Error: "ThrottlingException"})
 	age(t, c, "default/b", 20*time.Minute)
@@ -148,10 +148,8 @@ func TestMetricsOfNoFullSweep(t *testing.T) {
 		t.Errorf("a sweep that could not list leaves metrics: %s", log)
 	}
 
-	value, _ := c.Secrets.Value("entra/connections/default/a")
-	description, _ := c.Secrets.Description("entra/connections/default/a")
 	for i := range 150 {
-		c.Secrets.Put("entra/connections/default/n"+string(rune('a'+i/26))+string(rune('a'+i%26)), value, description)
+		c.Clone("default/a", "default/n"+string(rune('a'+i/26))+string(rune('a'+i%26)))
 	}
 	// The first page comes, the second does not.
 	c.Secrets.Fail(secretstoretest.Fault{Op: "ListSecrets", Times: 1, Delay: time.Millisecond})
@@ -215,11 +213,11 @@ func TestEventsOnChanges(t *testing.T) {
 	recovered := map[string]any{"app": "default", "connection": "a", "tenant_id": TenantA, "status": "ok", "secret_name": Text(secret, "name")}
 
 	c.Entra.Fail(entratest.Fault{Tenant: TenantB, Response: entratest.Throttled("1")})
-	c.Entra.Fail(entratest.Fault{Tenant: TenantA, Response: entratest.Refused(7000222)})
+	c.Entra.Fail(entratest.Fault{Tenant: TenantA, Response: entratest.Refused(7000112)})
 	sweep(t, c, `{"force":true}`)
 	failure := c.Call("GET", "/connections/default/a", "").Want(t, 200).JSON(t)["error"]
 	refused := map[string]any{"app": "default", "connection": "a", "tenant_id": TenantA, "status": "refused", "secret_name": Text(secret, "name"),
-		"code": "AADSTS7000222", "title": Text(failure, "title"), "action": Text(failure, "action")}
+		"code": "AADSTS7000112", "title": Text(failure, "title"), "action": Text(failure, "action")}
 	want = append(want, refused)
 	check("refused")
 	sweep(t, c, `{"force":true}`)
@@ -234,7 +232,7 @@ func TestEventsOnChanges(t *testing.T) {
 	sweep(t, c, `{"force":true}`)
 	check("well again")
 
-	c.Entra.Fail(entratest.Fault{Tenant: TenantA, Response: entratest.Refused(7000222)})
+	c.Entra.Fail(entratest.Fault{Tenant: TenantA, Response: entratest.Refused(7000112)})
 	c.Call("POST", "/connections/default/a/refresh", "").Want(t, 422)
 	want = append(want, refused)
 	check("first refused by hand")
@@ -308,7 +306,7 @@ func TestNoEventsUnlessAskedFor(t *testing.T) {
 	t.Parallel()
 	c := Start(t, stack.Options{Env: []string{"EVENT_BUS="}})
 	provision(t, c)
-	c.Entra.Fail(entratest.Fault{Response: entratest.Refused(7000222)})
+	c.Entra.Fail(entratest.Fault{Response: entratest.Refused(7000112)})
 	sweep(t, c, `{"force":true}`)
 	c.Call("POST", "/connections/default/a/refresh", "").Want(t, 422)
 	if n := len(c.Events.Requests()); n > 0 {
