@@ -22,7 +22,11 @@ func TestNoEndlessLoop(t *testing.T) {
 						w.Secrets.Fail(secretstoretest.Fault{Op: op, Error: code})
 						w.Secrets.ResetCalls()
 						status := first.do(w, w.Connector)
-						if n := len(w.Secrets.Calls()); n > 40 {
+						most := 40
+						if first.name == sweepAll.name {
+							most = 42 // it also lists, and reads the app
+						}
+						if n := len(w.Secrets.Calls()); n > most {
 							t.Errorf("%s on %s makes %d calls to AWS", first.name, scene.name, n)
 						}
 						if status == 504 {
