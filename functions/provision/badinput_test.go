@@ -11,8 +11,8 @@ import (
 	. "entra-connector/internal/stack/stacktest"
 )
 
-// Bad input gets a 4xx problem document that names every bad field; nothing is
-// stored, nothing is sent to Entra, and the function goes on.
+// Bad input gets a 4xx problem document that names every bad field and quotes no value. Nothing is stored,
+// nothing is sent to Entra, and the function goes on.
 func TestBadInput(t *testing.T) {
 	t.Parallel()
 	c := Start(t, stack.Options{})
@@ -40,6 +40,8 @@ func TestBadInput(t *testing.T) {
 		{"a string", `"x"`, 400, ""},
 		{"null", "null", 400, ""},
 		{"not UTF-8", strings.Replace(Body("client_secret", "xy"), "xy", "x\xffy", 1), 400, ""},
+		{"behind a byte order mark", "\ufeff{}", 400, "tenant_id"},
+		{"two byte order marks", "\ufeff\ufeff" + Body(), 400, ""},
 		{"nested too deep", `{"tenant_id":` + strings.Repeat("[", 20000) + strings.Repeat("]", 20000) + `}`, 400, ""},
 		{"control character in JSON", `{"tenant_id":"` + "\n" + `"}`, 400, ""},
 
@@ -67,6 +69,14 @@ func TestBadInput(t *testing.T) {
 		{"hostile scope", Body("scope", "https://graph.microsoft.com/.default https://x/.default"), 400, "scope"},
 		{"pasted line break", Body("client_secret", Secret+"\n"), 400, "client_secret"},
 		{"pasted space", Body("client_id", ClientID+" "), 400, "client_id"},
+		{"invisible character in the secret", Body("client_secret", "c4nary\u200bx"), 400, "client_secret"},
+		{"invisible character behind the secret", Body("client_secret", "c4nary\ufeff"), 400, "client_secret"},
+		{"invisible character in the client ID", Body("client_id", ClientID[:8]+"\u200d"+ClientID[8:]), 400, "client_id"},
+		{"invisible character in the tenant", Body("tenant_id", "contoso\u00ad.com"), 400, "tenant_id"},
+		{"invisible character in the scope", Body("scope", "https://graph.microsoft.com\u2060/.default"), 400, "scope"},
+		{"invisible characters in all of them", Body("client_secret", "c4nary\u202e", "tenant_id", "\u200bx.com", "scope", "\u200e"+Graph), 400, "client_secret scope tenant_id"},
+		{"scope that AWS cannot store", Body("scope", "https://x.example/"+strings.Repeat("'", 200)+"/.default"), 400, "scope"},
+		{"own scope that AWS cannot store", Object("tenant_id", TenantA, "scope", "https://x.example/"+strings.Repeat("~", 200)+"/.default"), 400, "scope"},
 		{"long secret", Body("client_secret", long), 400, "client_secret"},
 		{"service and scope", Body("service", "microsoft-graph"), 400, "service"},
 		{"service that the cloud has not", Object("tenant_id", TenantA, "client_id", ClientID, "client_secret", Secret, "service", "azure-devops", "cloud", "china"), 400, "service"},
@@ -100,6 +110,9 @@ func TestBadInput(t *testing.T) {
 			if r.Status != tt.status {
 				t.Errorf("%s, %s: status %d, want %d: %.300s", tt.name, form, r.Status, tt.status, r.Body)
 				continue
+			}
+			if strings.Contains(r.Body, "c4nary") || strings.Contains(r.Body, "\u200b") {
+				t.Errorf("%s: quotes a value: %s", tt.name, r.Body)
 			}
 			var fields []string
 			errors, _ := r.Want(t, tt.status).JSON(t)["errors"].([]any)
@@ -141,12 +154,20 @@ func TestBadInput(t *testing.T) {
 	if got := invoke(t, c, map[string]any{}); got.StatusCode != 404 {
 		t.Errorf("an empty event: %d", got.StatusCode)
 	}
+	// A field after the fiftieth mistake is not called missing.
+	many.Reset()
+	for i := range 60 {
+		fmt.Fprintf(&many, `"unknown%d":"x",`, i)
+	}
+	if r := c.Call("POST", "/connections", "{"+many.String()+Body()[1:]).Want(t, 400); strings.Contains(r.Body, "is required") {
+		t.Errorf("%s", r.Body[len(r.Body)-200:])
+	}
 	for _, path := range []string{"/connections/Default/acme", "/connections/default/a%00b", "/connections/default/%20", "/apps/A", "/apps/" + strings.Repeat("a", 65)} {
 		if r := c.Call("GET", path, ""); r.Status != 400 || !strings.Contains(r.Body, `"field"`) {
 			t.Errorf("GET %s: %d %s", path, r.Status, r.Body)
 		}
 	}
-	if r := c.Call("PUT", "/apps/Default", Object("app", "x", "client_id", "x")).Want(t, 400); strings.Count(r.Body, `"field"`) != 4 {
+	if r := c.Call("PUT", "/apps/Default", Object("app", "x", "client_id", "x")).Want(t, 400); strings.Count(r.Body, `"field"`) != 3 {
 		t.Errorf("PUT of a bad app: %s", r.Body)
 	}
 

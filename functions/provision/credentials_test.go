@@ -2,10 +2,16 @@ package main
 
 import (
 	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/asn1"
+	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
@@ -19,35 +25,64 @@ import (
 	"entra-connector/pkg/entra/entratest"
 )
 
-// newCertificate returns a certificate that is good for some days, and the PEM
-// file that holds it with its key.
-func newCertificate(t *testing.T, days int) (*x509.Certificate, string) {
+func newKey(t *testing.T, bits int) *rsa.PrivateKey {
 	t.Helper()
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	key, err := rsa.GenerateKey(rand.Reader, bits)
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "c4nary-subject"},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Duration(days) * 24 * time.Hour)}
+	return key
+}
+
+// certify returns a certificate of a key, which is good between two days counted from now. It has the
+// subject alternative names, in DER, if there are any.
+func certify(t *testing.T, key crypto.Signer, from, to int, names ...byte) *x509.Certificate {
+	t.Helper()
+	day := func(n int) time.Time { return time.Now().UTC().AddDate(0, 0, n).Truncate(time.Second) }
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "c4nary-subject"}, NotBefore: day(from), NotAfter: day(to)}
+	if len(names) > 0 {
+		template.ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 17}, Value: names}}
+	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
 		t.Fatal(err)
 	}
-	certificate, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pkcs8, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var file bytes.Buffer
-	pem.Encode(&file, &pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8})
-	pem.Encode(&file, &pem.Block{Type: "CERTIFICATE", Bytes: der})
-	return certificate, file.String()
+	// It is not parsed, since Go refuses some certificates that Entra takes.
+	return &x509.Certificate{Raw: der, PublicKey: key.Public(), NotBefore: template.NotBefore, NotAfter: template.NotAfter}
 }
 
-// with returns a JSON object of pairs and one member that is JSON itself.
+// file returns a PEM file of keys, certificates, blocks and text.
+func file(t *testing.T, parts ...any) string {
+	t.Helper()
+	var b bytes.Buffer
+	for _, part := range parts {
+		switch part := part.(type) {
+		case *x509.Certificate:
+			pem.Encode(&b, &pem.Block{Type: "CERTIFICATE", Bytes: part.Raw})
+		case crypto.Signer:
+			der, err := x509.MarshalPKCS8PrivateKey(part)
+			if err != nil {
+				t.Fatal(err)
+			}
+			pem.Encode(&b, &pem.Block{Type: "PRIVATE KEY", Bytes: der})
+		case *pem.Block:
+			pem.Encode(&b, part)
+		case string:
+			b.WriteString(part)
+		}
+	}
+	return b.String()
+}
+
+// newCertificate returns a certificate that is good for some days, and a file with it and its key.
+func newCertificate(t *testing.T, days int) (*x509.Certificate, string) {
+	t.Helper()
+	key := newKey(t, 2048)
+	certificate := certify(t, key, -2, days)
+	return certificate, file(t, key, certificate)
+}
+
+// with adds a member to a JSON object. The value is JSON.
 func with(object, name, value string) string {
 	return strings.TrimSuffix(object, "}") + `,"` + name + `":` + value + `}`
 }
@@ -62,8 +97,8 @@ func lastKind(c *Connector) string {
 	return requests[len(requests)-1].CredentialKind
 }
 
-// Every way to authenticate works end to end, and an app with connections on it
-// goes from one to the next without a gap.
+// Every kind of credential works end to end, and an app with connections can change from any kind to any
+// other.
 func TestEveryWayToAuthenticate(t *testing.T) {
 	t.Parallel()
 	c := Start(t, brief)
@@ -130,8 +165,94 @@ func TestEveryWayToAuthenticate(t *testing.T) {
 	}
 }
 
-// Without a connection there is nothing to prove, so the app can be stored and
-// tells what to enter in Entra before Entra knows of it.
+// Tools write certificate files in many ways. The certificate that belongs to the key is used, wherever it
+// stands. The answer to a file that cannot be used says why, and quotes nothing of it.
+func TestCertificateFiles(t *testing.T) {
+	t.Parallel()
+	c := Start(t, stack.Options{})
+	key, caKey := newKey(t, 2048), newKey(t, 2048)
+	leaf, old, later := certify(t, key, -2, 365), certify(t, key, -400, -1), certify(t, key, 30, 700)
+	ca, root := certify(t, caKey, -2, 3650), certify(t, caKey, -900, 3650)
+	odd := certify(t, key, -2, 365, append([]byte{0x30, 22, 0x86, 20}, "http://bad host/\xc3\xbc.."...)...)
+	negative := *leaf
+	negative.Raw = bytes.Replace(leaf.Raw, []byte{2, 1, 1}, []byte{2, 1, 0xff}, 1)
+	for _, certificate := range []*x509.Certificate{odd, &negative} {
+		if _, err := x509.ParseCertificate(certificate.Raw); err == nil {
+			t.Fatal("Go takes the certificate, so nothing is shown")
+		}
+	}
+	block := func(kind string, der []byte) *pem.Block { return &pem.Block{Type: kind, Bytes: der} }
+	pkcs1 := x509.MarshalPKCS1PrivateKey(key)
+	pss, err := asn1.Marshal(struct {
+		Version   int
+		Algorithm struct{ ID asn1.ObjectIdentifier }
+		Key       []byte
+	}{0, struct{ ID asn1.ObjectIdentifier }{asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 10}}, pkcs1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	curve, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole := file(t, key, leaf)
+
+	for name, tt := range map[string]struct {
+		file string
+		uses *x509.Certificate // nil where it is refused
+		says string
+	}{
+		"key, certificate":                     {file: whole, uses: leaf},
+		"key, intermediate, certificate":       {file: file(t, key, ca, leaf), uses: leaf},
+		"key, root, intermediate, certificate": {file: file(t, key, root, ca, leaf), uses: leaf},
+		"chain, certificate, key":              {file: file(t, ca, root, leaf, key), uses: leaf},
+		"renewed, the old one first":           {file: file(t, key, old, leaf), uses: leaf},
+		"renewed, the old one last":            {file: file(t, leaf, old, key), uses: leaf},
+		"renewed for later":                    {file: file(t, key, later, leaf), uses: leaf},
+		"negative serial number":               {file: file(t, key, &negative), uses: &negative},
+		"odd alternative name":                 {file: file(t, key, odd), uses: odd},
+		"chain that nobody can read":           {file: file(t, key, leaf, block("CERTIFICATE", []byte("x"))), uses: leaf},
+		"PKCS #1 under the other label":        {file: file(t, block("PRIVATE KEY", pkcs1), leaf), uses: leaf},
+		"comments":                             {file: "# ours\n" + whole + "# renewed 2026-03-12 by ops\n", uses: leaf},
+		"bag attributes":                       {file: "Bag Attributes\n    localKeyID: 01\n" + file(t, key) + "Bag Attributes: <None>\n" + file(t, leaf), uses: leaf},
+		"byte order mark":                      {file: "\ufeff" + whole, uses: leaf},
+		"CR LF":                                {file: strings.ReplaceAll(whole, "\n", "\r\n"), uses: leaf},
+
+		"one line":                     {file: strings.TrimSpace(strings.ReplaceAll(whole, "\n", " ")), says: "line breaks"},
+		"line breaks as \\n":           {file: strings.ReplaceAll(whole, "\n", `\n`), says: "line breaks"},
+		"indented":                     {file: strings.TrimSpace(strings.ReplaceAll(whole, "\n", "\n  ")), says: "indented"},
+		"RSASSA-PSS":                   {file: file(t, block("PRIVATE KEY", pss), leaf), says: "RSASSA-PSS"},
+		"elliptic curve":               {file: file(t, curve, certify(t, curve, -2, 365)), says: "RSA key"},
+		"elliptic curve, its settings": {file: file(t, block("EC PARAMETERS", []byte("x")), curve, leaf), says: "RSA key"},
+		"of another key":               {file: file(t, key, ca), says: "does not belong"},
+		"expired":                      {file: file(t, key, old), says: "expired at"},
+		"not yet":                      {file: file(t, key, later), says: "not valid before"},
+		"more than AWS stores":         {file: whole + strings.Repeat(file(t, ca), 58), says: "too large to store"},
+	} {
+		body := with(Object("client_id", ClientID, "tenant_id", TenantA, "connection", "c", "scope", Graph), "certificate", quoted(tt.file))
+		if tt.uses == nil {
+			r := c.Call("POST", "/connections", body).Want(t, 400)
+			if !strings.Contains(r.Body, `"field":"certificate"`) || !strings.Contains(r.Body, tt.says) || strings.Contains(r.Body, "MII") {
+				t.Errorf("%s: %s", name, r.Body)
+			}
+			continue
+		}
+		c.Entra.AddApp(entratest.App{ClientID: ClientID, Certificates: []*x509.Certificate{tt.uses}})
+		if r := c.Call("POST", "/connections", body); r.Status/100 != 2 {
+			t.Errorf("%s: %d %s", name, r.Status, r.Body)
+			continue
+		}
+		thumbprint := sha256.Sum256(tt.uses.Raw)
+		app := c.Call("GET", "/apps/default", "").Want(t, 200).JSON(t)
+		if got, want := Text(app["certificate"], "thumbprint"), base64.RawURLEncoding.EncodeToString(thumbprint[:]); got != want {
+			t.Errorf("%s: thumbprint %s, want %s", name, got, want)
+		}
+		c.Call("POST", "/connections/default/c/refresh", "").Want(t, 200) // from what is stored
+	}
+}
+
+// An app without connections needs no proof. So a federated app can be stored, and shows what to enter in
+// Entra, before Entra knows of it.
 func TestFederationFromNothing(t *testing.T) {
 	t.Parallel()
 	c := Start(t, brief)
@@ -160,12 +281,9 @@ func TestCredentialFieldsOfTheAPI(t *testing.T) {
 	t.Parallel()
 	c := Start(t, stack.Options{})
 	_, file := newCertificate(t, 365)
-	_, old := newCertificate(t, -1)
 	app := Object("client_id", ClientID, "scope", Graph)
 	for name, tt := range map[string]struct{ body, fields string }{
 		"secret and certificate":    {with(with(app, "client_secret", quoted(Secret)), "certificate", quoted(file)), "client_secret"},
-		"expired certificate":       {with(app, "certificate", quoted(old)), "certificate"},
-		"no PEM":                    {with(app, "certificate", `"x"`), "certificate"},
 		"federation as text":        {with(app, "federation", `"x"`), "federation"},
 		"federation as null":        {with(app, "federation", `null`), "federation"},
 		"federation with a number":  {with(app, "federation", `{"audience":1}`), "federation.audience"},
@@ -186,7 +304,7 @@ func TestCredentialFieldsOfTheAPI(t *testing.T) {
 	}
 }
 
-// What is close to its end shows wherever somebody may look.
+// A credential that is close to its end shows wherever somebody may look.
 func TestExpiryShows(t *testing.T) {
 	t.Parallel()
 	c := Start(t, stack.Options{})
@@ -196,13 +314,15 @@ func TestExpiryShows(t *testing.T) {
 	c.Entra.AddApp(entratest.App{ClientID: OtherID, Certificates: []*x509.Certificate{certificate}})
 	c.Call("POST", "/connections", with(Object("tenant_id", TenantA, "app", "other", "client_id", OtherID, "scope", Graph), "certificate", quoted(file))).Want(t, 201)
 	c.Call("PUT", "/apps/unknown", AppBody()).Want(t, 201)
+	// Longer than the portal's 24 months: other tools set what they like.
+	c.Call("PUT", "/apps/far", AppBody("client_secret_expires_at", "2299-12-31")).Want(t, 201)
 
 	var shown []string
 	for _, app := range c.Call("GET", "/apps", "").Want(t, 200).JSON(t)["apps"].([]any) {
 		a := app.(map[string]any)
 		shown = append(shown, fmt.Sprint(a["app"], " ", a["expires_at"], " ", a["expires_within_days"]))
 	}
-	want := fmt.Sprintf("[default %s 7 other %s 30 unknown <nil> <nil>]", at, certificate.NotAfter.UTC().Format(time.RFC3339))
+	want := fmt.Sprintf("[default %s 7 far 2299-12-31T00:00:00Z <nil> other %s 30 unknown <nil> <nil>]", at, certificate.NotAfter.UTC().Format(time.RFC3339))
 	if fmt.Sprint(shown) != want {
 		t.Errorf("apps\n got %v\nwant %s", shown, want)
 	}
@@ -215,24 +335,5 @@ func TestExpiryShows(t *testing.T) {
 	}
 	if !strings.Contains(c.Output(), `"level":"WARN","message":"credential expires","app":"default"`) {
 		t.Error("no line at WARN")
-	}
-}
-
-func TestWarningsAndConsentShow(t *testing.T) {
-	t.Parallel()
-	c := Start(t, brief)
-	c.Entra.Consent(TenantB, ClientID)
-	created := c.Call("POST", "/connections", Body("tenant_id", TenantB, "connection", "b")).Want(t, 201).JSON(t)
-	warnings, _ := created["warnings"].([]any)
-	if len(warnings) != 1 || warnings[0].(map[string]any)["code"] != "no_roles" || !strings.Contains(fmt.Sprint(warnings), "application permission") || created["status"] != "ok" {
-		t.Errorf("a token without permissions: %v", created)
-	}
-	if list := c.Call("GET", "/connections", "").Want(t, 200); !strings.Contains(list.Body, "no_roles") {
-		t.Errorf("the list says %s", list.Body)
-	}
-	c.Entra.Revoke(TenantA, ClientID)
-	refused := c.Call("POST", "/connections", Body()).Want(t, 422).JSON(t)
-	if want := c.Entra.URL() + "/" + TenantA + "/adminconsent?client_id=" + ClientID; refused["consent_url"] != want {
-		t.Errorf("consent at %v, want %s", refused["consent_url"], want)
 	}
 }

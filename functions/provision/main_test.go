@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"flag"
 	"testing"
 
 	"github.com/aws/aws-lambda-go/events"
@@ -9,7 +10,11 @@ import (
 	. "entra-connector/internal/stack/stacktest"
 )
 
-func TestMain(m *testing.M) { Main(m) }
+func TestMain(m *testing.M) {
+	flag.Parse()
+	flag.Set("test.parallel", "8") // they wait more than they work
+	Main(m)
+}
 
 // invoke sends an event as it is, rather than a request.
 func invoke(t *testing.T, c *Connector, event any) events.APIGatewayV2HTTPResponse {

@@ -48,62 +48,37 @@ func TestProvisionAnswersWithTheConnection(t *testing.T) {
 	}
 }
 
-func TestProvisionIsSafeToRepeat(t *testing.T) {
-	t.Parallel()
-	c := Start(t, stack.Options{})
-	c.Call("POST", "/connections", Body("connection", "acme")).Want(t, 201)
-	app, _ := c.Secrets.Value("entra/apps/default")
-	names := c.Secrets.Names()
-	c.Call("POST", "/connections", Body("connection", "acme")).Want(t, 200)
-	if after, _ := c.Secrets.Value("entra/apps/default"); after != app || !slices.Equal(c.Secrets.Names(), names) {
-		t.Error("the same call again changed the app, or added a secret")
-	}
-	if c.Token("default/acme") != c.LastToken() {
-		t.Error("the stored token is not the newest")
-	}
-	// Another tenant joins the app without saying anything of it.
-	c.Call("POST", "/connections", Object("tenant_id", TenantB)).Want(t, 201)
-	c.Call("POST", "/connections", Object("tenant_id", TenantA, "connection", "acme")).Want(t, 200)
-}
-
 func TestProvisionConflicts(t *testing.T) {
 	t.Parallel()
 	c := Start(t, stack.Options{})
 	c.Call("POST", "/connections", Body("connection", "acme")).Want(t, 201)
+	_, file := newCertificate(t, 365)
+	app := Object("tenant_id", TenantA, "client_id", ClientID, "scope", Graph)
 	before := c.Secrets.Snapshot()
 	for name, tt := range map[string]struct{ body, says string }{
-		"other client ID": {Body("client_id", OtherID), "client_id"},
-		"other scope":     {Object("tenant_id", TenantA, "client_id", ClientID, "client_secret", Secret, "service", "azure-devops"), "scope"},
-		"other cloud":     {Body("cloud", "usgov"), "cloud"},
-		"other tenant":    {Body("connection", "acme", "tenant_id", TenantB), "another tenant"},
+		"other client ID":          {Body("client_id", OtherID), "client_id"},
+		"other cloud":              {Body("cloud", "usgov"), "cloud"},
+		"certificate":              {with(app, "certificate", quoted(file)), "kind of credential"},
+		"federation":               {with(app, "federation", "{}"), "kind of credential"},
+		"other tenant":             {Body("connection", "acme", "tenant_id", TenantB), "another tenant"},
+		"other tenant, by name":    {Object("connection", "acme", "tenant_id", TenantB), "another tenant"},
+		"other scope":              {Body("connection", "acme", "scope", "https://storage.azure.com/.default"), "another scope"},
+		"other scope, by name":     {Object("connection", "acme", "tenant_id", TenantA, "service", "azure-devops"), "another scope"},
+		"other client ID and kind": {with(Object("tenant_id", TenantA, "client_id", OtherID, "scope", Graph), "federation", "{}"), "client_id, kind of credential"},
 	} {
 		detail := fmt.Sprint(c.Call("POST", "/connections", tt.body).Want(t, 409).JSON(t)["detail"])
 		if !strings.Contains(detail, tt.says) || !regexp.MustCompile(`(?i)use another`).MatchString(detail) {
 			t.Errorf("%s: %s", name, detail)
 		}
 	}
+	if c.Secrets.Snapshot() != before {
+		t.Error("a conflict changed something")
+	}
 	c.Call("POST", "/connections", Body("app", "other", "client_id", OtherID)).Want(t, 201)
-	if c.Call("DELETE", "/connections/other/"+TenantA, "").Want(t, 204); c.Secrets.Snapshot() == before {
+	if c.Secrets.Snapshot() == before {
 		t.Error("the snapshot shows nothing")
 	}
 	c.Call("POST", "/connections", Object("tenant_id", TenantA, "app", "nowhere")).Want(t, 404)
-}
-
-func TestRotationByProvisioning(t *testing.T) {
-	t.Parallel()
-	c := Start(t, brief)
-	c.Call("POST", "/connections", Body()).Want(t, 201)
-	before := c.Secrets.Snapshot()
-	c.Call("POST", "/connections", Body("client_secret", Wrong)).Want(t, 422)
-	if c.Secrets.Snapshot() != before {
-		t.Error("a refused rotation changed what is stored")
-	}
-	c.Call("POST", "/connections", Body("client_secret", NewSecret)).Want(t, 200)
-	c.Call("POST", "/connections/default/"+TenantA+"/refresh", "").Want(t, 200)
-	requests := c.Entra.Requests()
-	if got := requests[len(requests)-1].SecretIndex; got != 1 {
-		t.Errorf("Entra was asked with secret %d, want the new one", got)
-	}
 }
 
 func TestConnectionRoutes(t *testing.T) {
@@ -146,11 +121,11 @@ func TestRefreshTellsWhatEntraSays(t *testing.T) {
 	one := "/connections/default/acme"
 	c.Call("POST", "/connections", Body("connection", "acme")).Want(t, 201)
 	old := c.Token("default/acme")
-	c.Entra.Fail(entratest.Fault{Times: 1, Response: entratest.Refused(7000222)})
+	c.Entra.Fail(entratest.Fault{Times: 1, Response: entratest.Refused(7000112)})
 	c.Call("POST", one+"/refresh", "").Want(t, 422)
 	got := c.Call("GET", one, "").Want(t, 200).JSON(t)
 	failure, _ := got["error"].(map[string]any)
-	if got["status"] != "refused" || failure["code"] != "AADSTS7000222" || got["next_attempt_at"] == nil {
+	if got["status"] != "refused" || failure["code"] != "AADSTS7000112" || got["next_attempt_at"] == nil {
 		t.Errorf("connection %v", got)
 	}
 	for _, key := range []string{"title", "action", "at", "trace_id", "correlation_id"} {
@@ -181,12 +156,10 @@ func TestListPages(t *testing.T) {
 	c := Start(t, stack.Options{})
 	c.Call("POST", "/connections", Body("connection", "first")).Want(t, 201)
 	c.Call("POST", "/connections", Body("app", "other", "client_id", OtherID, "connection", "x")).Want(t, 201)
-	value, _ := c.Secrets.Value("entra/connections/default/first")
-	description, _ := c.Secrets.Description("entra/connections/default/first")
 	for i := range 120 {
-		c.Secrets.Put(fmt.Sprintf("entra/connections/default/n%03d", i), value, description)
+		c.Clone("default/first", fmt.Sprintf("default/n%03d", i))
 	}
-	c.Secrets.Put("entra/connections/default-2/x", value, description)
+	c.Clone("default/first", "default-2/x")
 
 	read := func(query string) (names []string, pages int) {
 		for next := ""; ; pages++ {
@@ -239,18 +212,14 @@ func TestAppRoutes(t *testing.T) {
 	if app["app"] != "default" || app["client_id"] != ClientID || app["scope"] != Graph || app["cloud"] != "public" {
 		t.Errorf("app %v", app)
 	}
-	if created.Header.Get("Location") != "/apps/default" {
-		t.Errorf("Location %q", created.Header.Get("Location"))
+	if location := created.Header.Get("Location"); location != "/apps/default" {
+		t.Errorf("Location %q", location)
 	}
 	c.Call("PUT", "/apps/default", Object("client_id", ClientID, "client_secret", Secret, "service", "microsoft-graph")).Want(t, 200)
 	c.Call("PUT", "/apps/two", AppBody("client_id", OtherID)).Want(t, 201)
-	if list := c.Call("GET", "/apps", "").Want(t, 200); !strings.Contains(list.Body, `"app":"default"`) || !strings.Contains(list.Body, `"app":"two"`) {
+	if list := c.Call("GET", "/apps", "").Want(t, 200); !strings.Contains(list.Body, `"app":"default"`) || !strings.Contains(list.Body, `"app":"two","client_id":"`+OtherID) {
 		t.Errorf("apps: %s", list.Body)
 	}
-	if got := c.Call("GET", "/apps/two", "").Want(t, 200).JSON(t); got["client_id"] != OtherID {
-		t.Errorf("app %v", got)
-	}
-
 	c.Call("POST", "/connections", Object("tenant_id", TenantA)).Want(t, 201)
 	c.Call("DELETE", "/apps/default", "").Want(t, 409)
 	c.Call("DELETE", "/connections/default/"+TenantA, "").Want(t, 204)
@@ -261,8 +230,7 @@ func TestAppRoutes(t *testing.T) {
 	c.Call("POST", "/connections", Object("tenant_id", TenantA)).Want(t, 201)
 }
 
-// With connections on it, an app is proved in one of their tenants, and not in
-// the first that has troubles of its own.
+// An app with connections is proved in one of their tenants. A tenant with troubles of its own does not count.
 func TestPutAppProvesFirst(t *testing.T) {
 	t.Parallel()
 	c := Start(t, brief)
@@ -309,8 +277,8 @@ func TestWhatHTTPSays(t *testing.T) {
 			t.Errorf("%s: %d", mediaType, got.StatusCode)
 		}
 	}
-	for _, mediaType := range []string{"application/json", "Application/JSON; charset=UTF-8"} {
-		event := map[string]any{"rawPath": "/connections", "headers": map[string]string{"content-type": mediaType}, "body": Body(),
+	for mediaType, body := range map[string]string{"application/json": Body(), "Application/JSON; charset=UTF-8": Body(), "application/json; charset=utf-8": "\ufeff" + Body()} {
+		event := map[string]any{"rawPath": "/connections", "headers": map[string]string{"content-type": mediaType}, "body": body,
 			"requestContext": map[string]any{"http": map[string]string{"method": "POST"}}}
 		if got := invoke(t, c, event); got.StatusCode >= 300 {
 			t.Errorf("%s: %d", mediaType, got.StatusCode)
@@ -319,5 +287,53 @@ func TestWhatHTTPSays(t *testing.T) {
 	staged := map[string]any{"rawPath": "/prod/connections", "requestContext": map[string]any{"stage": "prod", "http": map[string]string{"method": "GET"}}}
 	if got := invoke(t, c, staged); got.StatusCode != 200 || got.Headers["cache-control"] != "no-store" {
 		t.Errorf("on a named stage: %d %v", got.StatusCode, got.Headers)
+	}
+}
+
+// API Gateway chooses and authorises the route. The path that it passes on may begin with the base path of a
+// custom domain.
+func TestRouteKeys(t *testing.T) {
+	t.Parallel()
+	c := Start(t, stack.Options{})
+	send := func(routeKey, base, body, query string, parameters map[string]string) (status int, reply string) {
+		method, path, _ := strings.Cut(routeKey, " ")
+		for name, value := range parameters {
+			path = strings.ReplaceAll(path, "{"+name+"}", value)
+		}
+		got := invoke(t, c, map[string]any{
+			"version": "2.0", "routeKey": routeKey, "rawPath": base + path, "rawQueryString": query, "pathParameters": parameters, "body": body,
+			"headers":        map[string]string{"content-type": "application/json", "host": "api.contoso.example"},
+			"requestContext": map[string]any{"routeKey": routeKey, "stage": "$default", "http": map[string]string{"method": method, "path": base + path}},
+		})
+		return got.StatusCode, got.Body
+	}
+	app, one := map[string]string{"app": "default"}, map[string]string{"app": "default", "connection": "c"}
+	for _, base := range []string{"", "/entra", "/a/b", "/connections"} {
+		for _, tt := range []struct {
+			routeKey, body, query string
+			parameters            map[string]string
+			status                int
+			says                  string
+		}{
+			{"POST /connections", Body("connection", "c"), "", nil, 201, `"connection":"c"`},
+			{"GET /connections", "", "app=default", nil, 200, `"connection":"c"`},
+			{"GET /connections", "", "limit=0", nil, 400, `"field":"limit"`},
+			{"GET /connections/{app}/{connection}", "", "", one, 200, `"connection":"c"`},
+			{"POST /connections/{app}/{connection}/refresh", "", "", one, 200, `"connection":"c"`},
+			{"PUT /apps/{app}", AppBody(), "", app, 200, `"app":"default"`},
+			{"GET /apps", "", "", nil, 200, `"app":"default"`},
+			{"GET /apps/{app}", "", "", app, 200, `"app":"default"`},
+			{"GET /apps/{app}", "", "", map[string]string{"app": "a/b c"}, 400, `"field":"app"`},
+			{"PATCH /apps/{app}", "", "", app, 405, "Allow"},
+			{"GET /things/{app}", "", "", app, 404, "nothing at this path"},
+			{"POST /connections/{app}/{connection}/rotate", "", "", one, 404, "nothing at this path"},
+			{"GET /{proxy+}", "", "", map[string]string{"proxy": "apps"}, 404, "nothing at this path"},
+			{"DELETE /connections/{app}/{connection}", "", "", one, 204, ""},
+			{"DELETE /apps/{app}", "", "", app, 204, ""},
+		} {
+			if status, body := send(tt.routeKey, base, tt.body, tt.query, tt.parameters); status != tt.status || !strings.Contains(body, tt.says) {
+				t.Errorf("%s below %q: %d %s", tt.routeKey, base, status, body)
+			}
+		}
 	}
 }

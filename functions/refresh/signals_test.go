@@ -103,10 +103,8 @@ func TestMetricsOfIncompleteSweeps(t *testing.T) {
 		t.Errorf("a sweep that could not list leaves metrics: %s", log)
 	}
 
-	value, _ := c.Secrets.Value("entra/connections/default/a")
-	description, _ := c.Secrets.Description("entra/connections/default/a")
 	for i := range 150 {
-		c.Secrets.Put(fmt.Sprintf("entra/connections/default/n%03d", i), value, description)
+		c.Clone("default/a", fmt.Sprintf("default/n%03d", i))
 	}
 	// The first page comes, the second does not.
 	c.Secrets.Fail(secretstoretest.Fault{Op: "ListSecrets", Times: 1, Delay: time.Millisecond})

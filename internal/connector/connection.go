@@ -72,10 +72,16 @@ func (c Connection) unfinished() bool {
 	return c.Failure != nil && c.Failure.Code == CodeUnfinished && c.Failure.Status == StatusRetrying
 }
 
-// Seen returns the connection as it is shown at a time: with an expired token it is not healthy.
+// Seen returns the connection as it is shown at a time: with an expired token it is not healthy, and
+// what waits for nothing may be tried at once.
 func (c Connection) Seen(now time.Time) Connection {
-	if c.Failure == nil && !c.ExpiresAt.After(now) {
-		c.Failure = &Failure{Status: StatusRetrying, Code: CodeExpired, Advice: own[CodeExpired], At: c.ExpiresAt, NextAttempt: now}
+	switch {
+	case c.Failure == nil && !c.ExpiresAt.After(now):
+		c.Failure = &Failure{Status: StatusRetrying, Code: CodeExpired, Advice: own[CodeExpired], At: c.ExpiresAt, NextAttempt: c.ExpiresAt}
+	case c.Failure != nil && c.Failure.NextAttempt.IsZero():
+		seen := *c.Failure
+		seen.NextAttempt = seen.At
+		c.Failure = &seen
 	}
 	return c
 }

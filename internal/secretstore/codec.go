@@ -192,7 +192,7 @@ func decodeConnection(ref connector.ConnectionRef, sec secret) connector.Connect
 	if !sec.describesCurrent() || json.Unmarshal([]byte(sec.description), &d) != nil || !d.plausible() {
 		c.Failure = &connector.Failure{
 			Status: connector.StatusRetrying, Code: connector.CodeUnknown, Advice: connector.Explain(connector.CodeUnknown),
-			At: sec.changed, NextAttempt: sec.now,
+			At: sec.changed,
 		}
 		return c
 	}

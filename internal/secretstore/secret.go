@@ -141,7 +141,8 @@ func (s secret) identity() (tenantID, scope string, ok bool) {
 func (s secret) changesHands() bool {
 	var d connection
 	tenantID, scope, ok := s.identity()
-	return ok && s.describesCurrent() && json.Unmarshal([]byte(s.description), &d) == nil && (d.TenantID != tenantID || d.Scope != scope)
+	return ok && s.describesCurrent() && json.Unmarshal([]byte(s.description), &d) == nil &&
+		d.TenantID != "" && (d.TenantID != tenantID || d.Scope != scope)
 }
 
 // grave identifies one deletion of a secret.
@@ -202,7 +203,10 @@ func (s secret) belongsTo(tags map[string]string) bool {
 	if tenant, own, ok := s.identity(); ok {
 		return tenant == tags[tagTenant] && own == scope
 	}
-	return json.Unmarshal([]byte(s.description), &d) == nil && d.TenantID == tags[tagTenant] && (d.Scope == scope || d.TenantID == "")
+	if json.Unmarshal([]byte(s.description), &d) == nil && d.TenantID != "" {
+		return d.TenantID == tags[tagTenant] && d.Scope == scope
+	}
+	return s.version == "" || tags[tagConnection] == "" // an app names no tenant
 }
 
 // busyFor is how long a secret that is not live is left to whoever changed it last. No request lasts as
@@ -214,7 +218,7 @@ func (s secret) busy() bool { return s.now.Sub(s.changed) < busyFor }
 
 // unreadable says why a connection's secret cannot be used.
 func (s secret) unreadable(st state) *connector.Failure {
-	f := &connector.Failure{Status: connector.StatusRefused, Code: connector.CodeUnreadable, At: s.changed, NextAttempt: s.now}
+	f := &connector.Failure{Status: connector.StatusRefused, Code: connector.CodeUnreadable, At: s.changed}
 	switch st {
 	case deleting:
 		f.Code, f.Advice = connector.CodeUnfinished, connector.Explain(connector.CodeUnfinished)
@@ -238,7 +242,7 @@ func (s secret) inTheWay() entra.Advice {
 		return entra.Advice{Title: "The secret is managed by the AWS service " + s.owner, Action: "Use another name, or delete the secret through that service."}
 	}
 	if _, _, ok := s.identity(); ok {
-		return entra.Advice{Title: "The secret belongs to another tenant or scope", Action: "Use another name, or delete the secret in Secrets Manager."}
+		return entra.Advice{Title: "The secret belongs to another connection, tenant or scope", Action: "Use another name, or delete the secret in Secrets Manager."}
 	}
 	return entra.Advice{Title: "The secret holds something that the connector did not write", Action: "Use another name, or move the secret out of the way."}
 }

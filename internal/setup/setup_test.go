@@ -22,8 +22,7 @@ func readFrom(env map[string]string) (variables, error) {
 	})
 }
 
-// Each variable does what the contract says of it, and one that is empty is one
-// that is not set.
+// Each variable has its effect. One that is empty counts as not set.
 func TestVariables(t *testing.T) {
 	defaults := variables{store: secretstore.Config{Prefix: "entra", WritesPerSecond: 45, RecoveryDays: 30}, window: 30 * time.Minute, level: slog.LevelInfo}
 	prefix := func(s string) func(*variables) { return func(v *variables) { v.store.Prefix = s } }
@@ -49,6 +48,11 @@ func TestVariables(t *testing.T) {
 		{"SECRET_PREFIX", "entra/", nil},
 		{"SECRET_PREFIX", "a//b", nil},
 		{"SECRET_PREFIX", "a b", nil},
+		{"SECRET_PREFIX", "apps", nil},
+		{"SECRET_PREFIX", "connections", nil},
+		{"SECRET_PREFIX", "entra/apps", nil},
+		{"SECRET_PREFIX", "entra/connections/x", nil},
+		{"SECRET_PREFIX", "my-apps/connections2", prefix("my-apps/connections2")},
 		{"REFRESH_WINDOW", "", window(30 * time.Minute)},
 		{"REFRESH_WINDOW", "1h30m", window(90 * time.Minute)},
 		{"REFRESH_WINDOW", "30", nil},
@@ -102,8 +106,7 @@ func TestVariables(t *testing.T) {
 	}
 }
 
-// A plain http authority needs the explicit permission, in whatever order the
-// two variables come.
+// An http authority needs explicit permission.
 func TestInsecureAuthority(t *testing.T) {
 	for allow, want := range map[string]string{"true": "http://entra.test", "1": "http://entra.test", "false": "", "": ""} {
 		got, err := readFrom(map[string]string{"AZURE_AUTHORITY_HOST": "http://entra.test", "ALLOW_INSECURE_AUTHORITY": allow})
@@ -113,8 +116,8 @@ func TestInsecureAuthority(t *testing.T) {
 	}
 }
 
-// Someone who got several variables wrong learns of all at once, and a value
-// that may be a secret in the wrong place is not quoted.
+// Whoever got several variables wrong learns of all at once. No value is quoted: it may be a secret in the
+// wrong place.
 func TestEveryWrongVariableIsNamed(t *testing.T) {
 	names := []string{"SECRET_PREFIX", "REFRESH_WINDOW", "WRITES_PER_SECOND", "RECOVERY_WINDOW_DAYS", "ALLOW_INSECURE_AUTHORITY", "AZURE_AUTHORITY_HOST", "EVENT_BUS", "LOG_LEVEL"}
 	const value = "/c4nary secret"
@@ -132,7 +135,7 @@ func TestEveryWrongVariableIsNamed(t *testing.T) {
 	}
 }
 
-// Lambda and the alarms on its logs know a line by these keys.
+// Lambda goes by these keys of a log line, and so do alarms on logs.
 func TestLogLines(t *testing.T) {
 	var out bytes.Buffer
 	log := newLogger(&out, slog.LevelWarn)

@@ -15,7 +15,7 @@ import (
 
 func TestMain(m *testing.M) { Main(m) }
 
-// front passes every request on to a stand-in and keeps the User-Agents.
+// front passes every request on to a stand-in and records the User-Agents.
 type front struct {
 	behind func() http.Handler
 	mu     sync.Mutex
@@ -29,7 +29,7 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	f.behind().ServeHTTP(w, r)
 }
 
-// take returns the User-Agents since the last time.
+// take returns the User-Agents since it was last called.
 func (f *front) take() []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -38,7 +38,7 @@ func (f *front) take() []string {
 	return agents
 }
 
-// Each function names its build in its log, and itself to the services that it asks.
+// Each function logs which build it is, and names itself to the services that it calls.
 func TestFunctionsNameTheirBuild(t *testing.T) {
 	var c *Connector
 	entra := &front{behind: func() http.Handler { return c.Entra }}
@@ -74,7 +74,7 @@ func TestFunctionsNameTheirBuild(t *testing.T) {
 	}
 }
 
-// all reports whether there are agents, and each is as wanted.
+// all reports whether there are agents and all of them are as wanted.
 func all(agents []string, wanted func(string) bool) bool {
 	return len(agents) > 0 && !slices.ContainsFunc(agents, func(agent string) bool { return !wanted(agent) })
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -15,6 +16,7 @@ import (
 
 	"entra-connector/internal/lambdahost"
 	"entra-connector/internal/openapitest"
+	"entra-connector/internal/secretstore/secretstoretest"
 	"entra-connector/internal/stack"
 	"entra-connector/pkg/entra/entratest"
 )
@@ -220,4 +222,32 @@ func (c *Connector) Token(connection string) string {
 func (c *Connector) LastToken() string {
 	tokens := c.Entra.Tokens()
 	return tokens[len(tokens)-1]
+}
+
+// Describe changes what a secret's Description says. The version that it describes stays the same.
+func (c *Connector) Describe(secret string, change func(d map[string]any)) {
+	c.t.Helper()
+	c.Secrets.Edit(secret, func(s *secretstoretest.Secret) {
+		var d map[string]any
+		if err := json.Unmarshal([]byte(s.Description), &d); err != nil {
+			c.t.Errorf("the Description of %s is %q", secret, s.Description)
+			return
+		}
+		change(d)
+		b, _ := json.Marshal(d)
+		s.Description = string(b)
+	})
+}
+
+// Clone makes a connection like another one, with the same token.
+func (c *Connector) Clone(from, to string) {
+	like, _ := c.Secrets.Look("entra/connections/" + from)
+	app, name, _ := strings.Cut(to, "/")
+	c.Secrets.Edit("entra/connections/"+to, func(s *secretstoretest.Secret) {
+		s.Value, s.Tags = like.Value, maps.Clone(like.Tags)
+		s.Tags["entra-connector:app"], s.Tags["entra-connector:connection"] = app, name
+	})
+	c.Secrets.Edit("entra/connections/"+to, func(s *secretstoretest.Secret) {
+		s.Description = strings.Replace(like.Description, like.Version, s.Version, 1)
+	})
 }

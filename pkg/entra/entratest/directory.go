@@ -14,6 +14,8 @@ type Tenant struct {
 	ID      string   // GUID
 	Domains []string // verified domains, which name the tenant as its ID does
 	Cloud   string   // "" is public; a tenant in "usgov" is refused with AADSTS90038
+
+	Resources []string // App ID URIs and GUIDs that it has besides those of Microsoft's services
 }
 
 // App is an app registration. The whole cloud knows it; [Server.Consent] brings it into a tenant.

@@ -208,7 +208,7 @@ func TestToken(t *testing.T) {
 		if !reflect.DeepEqual(got, want) {
 			t.Errorf("the token says\n%v, want\n%v", got, want)
 		}
-		recorded := entratest.Request{Endpoint: "token", Tenant: tt.tenant, ClientID: client, CredentialKind: "secret", SecretIndex: 1, RequestID: request, Status: 200}
+		recorded := entratest.Request{Endpoint: "token", Tenant: tt.tenant, ClientID: client, CredentialKind: "secret", SecretIndex: 1, Scope: tt.scope, RequestID: request, Status: 200}
 		if got := s.Requests(); len(got) != 1 || got[0] != recorded {
 			t.Errorf("recorded\n%+v, want\n%+v", got, recorded)
 		}

@@ -19,6 +19,7 @@ type Request struct {
 	ClientID       string
 	CredentialKind string // "secret", "certificate", "federated" or "" for none
 	SecretIndex    int    // which of the app's secrets was sent, expired or not; -1 for none of them
+	Scope          string
 	RequestID      string // the client-request-id header
 	Code           int    // the AADSTS code of the answer; 0 for none
 	Status         int    // the HTTP status of the answer; 0 while there is none, or if there never was
@@ -149,6 +150,7 @@ func (s *Server) receive(r *http.Request, endpoint string, ordinary func(*call) 
 
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	c.request.Scope = c.form.Get("scope")
 	c.request.SecretIndex = slices.IndexFunc(s.apps[strings.ToLower(c.request.ClientID)].Secrets,
 		func(x Secret) bool { return x.Value == secret })
 	s.requests = append(s.requests, c.request)

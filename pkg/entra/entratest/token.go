@@ -52,7 +52,7 @@ func (c *call) judge() int {
 		return 7000112
 	}
 	// One trailing slash makes no difference here, though it does to the token's audience.
-	if !slices.Contains(resources, strings.ToLower(strings.TrimSuffix(c.audience, "/"))) {
+	if resource := strings.TrimSuffix(c.audience, "/"); !slices.Contains(resources, strings.ToLower(resource)) && !slices.Contains(c.tenant.Resources, resource) {
 		c.detail = c.audience
 		return 500011
 	}
