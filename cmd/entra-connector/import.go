@@ -1,0 +1,282 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/time/rate"
+
+	"entra-connector/cmd/entra-connector/internal/api"
+)
+
+const (
+	maxTries  = 5 // of a row whose failure passes
+	maxWait   = 5 * time.Minute
+	firstWait = time.Second // where the answer does not say how long; twice as long each time
+	saveEvery = 5 * time.Second
+	giveUp    = 20 // rows that fail before any works
+	shownWhy  = 10 // reasons and lines; the file of results has them all
+)
+
+// importer is one run of import.
+type importer struct {
+	*program
+	perSecond  float64
+	credential credentialFlags
+
+	client  *api.Client
+	file    *sheet
+	limiter *rate.Limiter
+	slots   chan struct{} // one for each request under way
+
+	mu    sync.Mutex
+	pause time.Time // until then the API wants no request
+}
+
+func (p *program) addImport(root *cobra.Command) {
+	im := &importer{program: p}
+	cmd := p.add(root, "import FILE.csv", "Connect many tenants, one for each row of a file", cobra.ExactArgs(1), im.run)
+	cmd.Long = `Connects a tenant for each row. The first line names the columns, which are fields of
+POST /connections: ` + strings.Join(columns, ", ") + `.
+An empty cell is a field left out. Secrets do not belong in the file: the app exists, or
+its client_id stands there and its secret is asked for.
+
+FILE.results.csv gets every row's outcome and reason. Run the same again after Ctrl-C or a
+failure: rows that are done are not sent again.`
+	cmd.ValidArgsFunction = cobra.FixedCompletions([]string{"csv"}, cobra.ShellCompDirectiveFilterFileExt)
+	cmd.Flags().IntVar(&p.parallel, "parallel", 8, "how many `requests` are under way at once, at most")
+	cmd.Flags().Float64Var(&im.perSecond, "rate", 10, "how many `requests` begin in a second, at most; 0 is no limit")
+	im.credential.add(cmd)
+}
+
+func (im *importer) run(ctx context.Context, c *api.Client, args []string) (err error) {
+	if im.parallel < 1 || im.perSecond < 0 {
+		return usage("--parallel must be 1 at least, and --rate not below 0")
+	}
+	if im.file, err = readSheet(args[0]); err != nil {
+		return err
+	}
+	im.client, im.slots, im.limiter = c, make(chan struct{}, im.parallel), rate.NewLimiter(rate.Limit(im.perSecond), 1)
+	if im.perSecond == 0 {
+		im.limiter.SetLimit(rate.Inf)
+	}
+	if err := im.createApps(ctx); err != nil { // it also shows that the API can be called
+		return err
+	}
+	if err := im.file.save(); err != nil { // better now than after the work
+		return err
+	}
+	stopped := im.sendAll(ctx)
+	if err := errors.Join(im.file.save(), im.summarise()); err != nil {
+		return err
+	}
+	if stopped != nil {
+		im.explain("stopped early", stopped)
+	}
+	if counts := im.counts(); counts[failed]+counts[notTried] > 0 {
+		return &exitError{code: exitFailed}
+	}
+	return nil
+}
+
+// createApps creates the apps that rows describe and that do not exist.
+func (im *importer) createApps(ctx context.Context) error {
+	stored, err := im.client.Apps(ctx)
+	if err != nil {
+		return err
+	}
+	apps := make(map[string]*api.App)
+	for i, a := range stored {
+		apps[a.Name] = &stored[i]
+	}
+	var missing []string
+	for _, r := range im.file.rows {
+		clientID, cloud := r.fields["client_id"], r.fields["cloud"]
+		app := apps[r.app()]
+		if app == nil {
+			app = &api.App{ClientID: clientID, Cloud: cloud}
+			apps[r.app()], missing = app, append(missing, r.app())
+		}
+		if !strings.EqualFold(cmp.Or(clientID, app.ClientID), app.ClientID) || cmp.Or(cloud, app.Cloud) != app.Cloud {
+			return usage("line %d: app %s has another client_id or cloud", r.line, r.app())
+		}
+	}
+	if len(missing) > 1 && !im.credential.asks() {
+		return usage("the file has several new apps, %s: give no credential, and be asked for each", strings.Join(missing, ", "))
+	}
+	for _, name := range missing {
+		if apps[name].ClientID == "" {
+			return usage("there is no app %s: create it with entra-connector app put %[1]s, or give its client_id in the file", name)
+		}
+		credential, err := im.credential.read(ctx, im.program, name)
+		if err != nil {
+			return err
+		}
+		with(credential, "client_id", apps[name].ClientID, "cloud", apps[name].Cloud)
+		if _, err := im.client.Call(ctx, "PUT", "/apps/"+name, nil, credential, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sendAll sends every row that is not done, and returns why it stopped early, if it did.
+func (im *importer) sendAll(ctx context.Context) error {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	type answer struct {
+		*row
+		result
+	}
+	answers := make(chan answer)
+	todo, answered, start, saved := 0, 0, time.Now(), time.Now()
+	for _, r := range im.file.rows {
+		if r.done() {
+			continue
+		}
+		todo++
+		go func() {
+			result, err := im.sendRow(ctx, r)
+			if err != nil {
+				stop(err)
+			}
+			answers <- answer{r, result}
+		}()
+	}
+	paint := time.NewTicker(200 * time.Millisecond)
+	defer paint.Stop()
+	for answered < todo {
+		select {
+		case a := <-answers:
+			a.row.result = a.result
+			answered++
+			if counts := im.counts(); counts[failed] == giveUp && counts[connected]+counts[known] == 0 {
+				stop(fmt.Errorf("the first %d rows all failed", giveUp))
+			}
+			continue
+		case <-paint.C:
+		}
+		if time.Since(saved) > saveEvery {
+			if err := im.file.save(); err != nil {
+				stop(err)
+			}
+			saved = time.Now()
+		}
+		counts, then := im.counts(), "stopping, once what is under way is answered"
+		if each := time.Since(start) / time.Duration(max(answered, 1)); ctx.Err() == nil {
+			then = left(time.Now().Add(each*time.Duration(todo-answered)+time.Second)) + " to go"
+		}
+		im.err.Progress(fmt.Sprintf("%d of %s: %d connected, %d failed; %s", answered, plural(todo, "row"), counts[connected], counts[failed], then))
+	}
+	im.err.Progress("")
+	return context.Cause(ctx)
+}
+
+// sendRow sends a row until it works or its failure is one that stays. The error is one that every row
+// would meet.
+func (im *importer) sendRow(ctx context.Context, r *row) (result, error) {
+	last := result{Outcome: notTried}
+	for try := 1; ; try++ {
+		status, err := im.post(ctx, r)
+		e := (*api.Error)(nil)
+		switch {
+		case err == nil && status == 201:
+			return result{Outcome: connected, Status: status}, nil
+		case err == nil:
+			return result{Outcome: known, Status: status}, nil
+		case !errors.As(err, &e): // nothing was sent
+			return last, err
+		}
+		last = result{failed, e.Status, e.Code, reason(e), e.RequestID}
+		wait := max(e.RetryAfter, time.Duration((0.5+rand.Float64())*float64(firstWait<<(try-1))))
+		switch {
+		case e.Status == 401 || e.Status == 403:
+			return last, err
+		case !e.Passes() || e.Status == 500 && e.Type != "" || try == maxTries || wait > maxWait:
+			return last, nil
+		case e.Status == 429: // that is for everybody
+			im.mu.Lock()
+			if until := time.Now().Add(wait); until.After(im.pause) {
+				im.pause = until
+			}
+			im.mu.Unlock()
+		}
+		if !sleep(ctx, wait) {
+			return last, nil
+		}
+	}
+}
+
+// post sends a row when it is its turn. What is sent is not interrupted, so that its outcome is known.
+func (im *importer) post(ctx context.Context, r *row) (int, error) {
+	im.slots <- struct{}{}
+	defer func() { <-im.slots }()
+	for {
+		if err := im.limiter.Wait(ctx); err != nil {
+			return 0, context.Cause(ctx)
+		}
+		im.mu.Lock()
+		wait := time.Until(im.pause)
+		im.mu.Unlock()
+		if wait <= 0 {
+			break
+		}
+		sleep(ctx, wait)
+	}
+	fields := maps.Clone(r.fields)
+	delete(fields, "client_id") // of the app, which is there by now
+	delete(fields, "cloud")
+	return im.client.Call(context.WithoutCancel(ctx), "POST", "/connections", nil, fields, nil)
+}
+
+// reason is all that a person needs of an error, in one line.
+func reason(e *api.Error) string {
+	parts := []string{e.Error()}
+	for _, field := range e.Errors {
+		parts = append(parts, field.Field+" "+field.Detail+";")
+	}
+	return strings.TrimSpace(strings.Join(append(parts, e.Action), " "))
+}
+
+func (im *importer) counts() map[string]int {
+	counts := map[string]int{connected: 0, known: 0, failed: 0, notTried: 0}
+	for _, r := range im.file.rows {
+		counts[r.Outcome]++
+	}
+	return counts
+}
+
+func (im *importer) summarise() error {
+	type line struct {
+		Line       int    `json:"line"`
+		TenantID   string `json:"tenant_id"`
+		App        string `json:"app"`
+		Connection string `json:"connection,omitempty"`
+		result
+	}
+	lines, why, counts := []line{}, make(map[string][]string), im.counts()
+	for _, r := range im.file.rows {
+		lines = append(lines, line{r.line, r.fields["tenant_id"], r.app(), r.fields["connection"], r.result})
+		if r.Reason != "" {
+			why[r.Reason] = append(why[r.Reason], fmt.Sprint(r.line))
+		}
+	}
+	return im.print(map[string]any{"outcomes": counts, "results_file": im.file.results, "results": lines}, func() {
+		im.out.Say(fmt.Sprintf("%s: %d connected, %d known, %d failed, %d not tried. Each is in %s.", plural(len(lines), "row"),
+			counts[connected], counts[known], counts[failed], counts[notTried], im.file.results))
+		reasons := slices.SortedFunc(maps.Keys(why), func(a, b string) int { return len(why[b]) - len(why[a]) })
+		for _, reason := range reasons[:min(len(reasons), shownWhy)] {
+			where := strings.Join(why[reason][:min(len(why[reason]), shownWhy)], ", ")
+			im.out.Pairs(plural(len(why[reason]), "row"), "line "+where, "reason", commands(reason, ""))
+		}
+	})
+}

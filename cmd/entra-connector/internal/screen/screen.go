@@ -1,0 +1,229 @@
+// Package screen writes for people: text and tables that fit the terminal, colours where they are
+// wanted, progress, and questions.
+package screen
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"golang.org/x/term"
+)
+
+// Colours of the terminal's own palette, which suits its background.
+const (
+	Bold   = "1"
+	Red    = "31"
+	Green  = "32"
+	Yellow = "33"
+	Cyan   = "36"
+)
+
+// Pane is standard output or standard error.
+type Pane struct {
+	W      io.Writer
+	Width  int  // columns; 0 where this is no terminal, and then nothing is wrapped
+	Colour bool // false with NO_COLOR, see https://no-color.org
+	live   bool // what was written can be painted over
+}
+
+// New looks at what a file is.
+func New(f *os.File) Pane {
+	p := Pane{W: f}
+	if width, _, err := term.GetSize(int(f.Fd())); err == nil {
+		p.Width = max(width, 20)
+		p.live = os.Getenv("TERM") != "dumb"
+		p.Colour = p.live && os.Getenv("NO_COLOR") == ""
+	}
+	return p
+}
+
+// Paint colours a text that is not wrapped.
+func (p *Pane) Paint(colour, text string) string {
+	if !p.Colour || colour == "" {
+		return text
+	}
+	return "\x1b[" + colour + "m" + text + "\x1b[0m"
+}
+
+// Line writes a line as it is.
+func (p *Pane) Line(text string) { fmt.Fprintln(p.W, text) }
+
+// Say writes a paragraph.
+func (p *Pane) Say(text string) {
+	for _, line := range wrap(text, p.Width) {
+		p.Line(line)
+	}
+}
+
+// Pairs writes names and, in a second column that is wrapped, the value that follows each. A name whose
+// value is empty is left out.
+func (p *Pane) Pairs(pairs ...string) {
+	column := 0
+	for pair := range slices.Chunk(pairs, 2) {
+		if pair[1] != "" {
+			column = max(column, length(pair[0]))
+		}
+	}
+	for pair := range slices.Chunk(pairs, 2) {
+		name := clean(pair[0])
+		for _, line := range wrap(pair[1], p.Width-column-4) {
+			p.Line(fmt.Sprintf("  %-*s  %s", column, name, line))
+			name = ""
+		}
+	}
+}
+
+// Column is a column of a table.
+type Column struct {
+	Name     string
+	Optional bool                     // left out where there is no room
+	Colour   func(cell string) string // nil is none
+}
+
+const gap = 2 // spaces between columns
+
+// Table writes rows below a head. Of optional columns, the last leaves first. A cell that is wider than
+// its column is not broken: the rest of its row follows on the next line.
+func (p *Pane) Table(columns []Column, rows [][]string) {
+	widths, total := make([]int, len(columns)), -gap
+	for i, column := range columns {
+		widths[i] = length(column.Name)
+		for _, row := range rows {
+			widths[i] = max(widths[i], length(row[i]))
+		}
+		total += widths[i] + gap
+	}
+	var heads []string
+	for i := len(columns) - 1; i >= 0; i-- {
+		if columns[i].Optional && p.Width > 0 && total > p.Width {
+			total -= widths[i] + gap
+			widths[i] = 0
+		}
+		heads = append([]string{columns[i].Name}, heads...)
+	}
+	if widest := slices.Index(widths, slices.Max(widths)); p.Width > 0 && total > p.Width {
+		widths[widest] = max(widths[widest]-total+p.Width, length(heads[widest]))
+	}
+	p.row(widths, heads, func(int) string { return Bold })
+	for _, row := range rows {
+		p.row(widths, row, func(i int) string {
+			if columns[i].Colour == nil {
+				return ""
+			}
+			return columns[i].Colour(row[i])
+		})
+	}
+}
+
+// row leaves out columns of no width.
+func (p *Pane) row(widths []int, cells []string, colour func(int) string) {
+	var line strings.Builder
+	end, offset := 0, 0 // of the line so far, and of the column
+	for i, width := range widths {
+		cell := clean(cells[i])
+		if width == 0 || cell == "" {
+			offset += min(width, 1) * (width + gap)
+			continue
+		}
+		if end > 0 && end > offset-gap { // the cell before reaches into this column
+			p.Line(line.String())
+			line.Reset()
+			end = 0
+		}
+		fmt.Fprintf(&line, "%*s%s", offset-end, "", p.Paint(colour(i), cell))
+		end = offset + length(cell)
+		offset += width + gap
+	}
+	p.Line(line.String())
+}
+
+// Progress paints a line over the one before, on a terminal only. An empty text takes it away.
+func (p *Pane) Progress(text string) {
+	if p.live { // less one column, or the cursor would begin another line
+		fmt.Fprintf(p.W, "\r\x1b[K%.*s", p.Width-1, text)
+	}
+}
+
+// Repaint puts what draw writes where it wrote before, as far as there is room. With over false, or where
+// nothing can be painted over, each drawing follows the last.
+func (p *Pane) Repaint(over bool, draw func(*Pane)) {
+	f, isFile := p.W.(*os.File)
+	if !isFile || !over || !p.live {
+		draw(p)
+		return
+	}
+	width, height, err := term.GetSize(int(f.Fd())) // the window may have changed
+	if err != nil {
+		width, height = p.Width, 24
+	}
+	var drawn strings.Builder
+	draw(&Pane{W: &drawn, Width: max(width, 20), Colour: p.Colour})
+	lines := strings.Split(strings.TrimSuffix(drawn.String(), "\n"), "\n")
+	if room := max(height-1, 2); len(lines) > room {
+		lines = append(lines[:room-1], fmt.Sprintf("… and %d lines more: make the window taller.", len(lines)-room+1))
+	}
+	// From the top, each line to its end, and then what is left of the last drawing.
+	fmt.Fprint(f, "\x1b[H"+strings.Join(lines, "\x1b[K\n")+"\x1b[K\n\x1b[J")
+}
+
+// ErrNoTerminal reports that there is nobody to ask.
+var ErrNoTerminal = errors.New("standard input is no terminal")
+
+// Ask asks on the terminal, and shows the answer as it is typed unless it is hidden.
+func (p *Pane) Ask(ctx context.Context, question string, hidden bool) (string, error) {
+	fd := int(os.Stdin.Fd())
+	before, err := term.GetState(fd)
+	if err != nil {
+		return "", ErrNoTerminal
+	}
+	// Reading cannot be interrupted, and the terminal must not stay mute.
+	defer context.AfterFunc(ctx, func() {
+		_ = term.Restore(fd, before) // there is nothing else to try
+		fmt.Fprintln(p.W)
+		os.Exit(1)
+	})()
+	fmt.Fprint(p.W, question)
+	if hidden {
+		defer fmt.Fprintln(p.W)
+		answer, err := term.ReadPassword(fd)
+		return string(answer), err
+	}
+	answer, err := bufio.NewReader(os.Stdin).ReadString('\n')
+	return strings.TrimSpace(answer), err
+}
+
+func length(s string) int { return utf8.RuneCountInString(s) }
+
+// clean takes out what a terminal would obey.
+func clean(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return utf8.RuneError
+		}
+		return r
+	}, s)
+}
+
+// wrap breaks text between words, if columns is above zero. A word that is too long stays whole; no text
+// is no line.
+func wrap(text string, columns int) []string {
+	var lines []string
+	for word := range strings.FieldsSeq(text) {
+		word = clean(word)
+		last := len(lines) - 1
+		if last >= 0 && (columns <= 0 || length(lines[last])+1+length(word) <= columns) {
+			lines[last] += " " + word
+		} else {
+			lines = append(lines, word)
+		}
+	}
+	return lines
+}
