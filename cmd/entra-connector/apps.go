@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -146,7 +147,7 @@ func (p *program) listApps(ctx context.Context, c *api.Client, _ []string) error
 func drawApps(out *screen.Pane, apps []api.App) {
 	var rows [][]string
 	for _, a := range apps {
-		rows = append(rows, []string{a.Name, a.ClientID, a.Credential, left(a.ExpiresAt), serviceOf(a.Scope, a.Cloud)})
+		rows = append(rows, []string{a.Name, a.ClientID, a.Credential, cmp.Or(left(a.ExpiresAt), map[string]string{"client_secret": "not known"}[a.Credential]), serviceOf(a.Scope, a.Cloud)})
 	}
 	out.Table([]screen.Column{{Name: "APP"}, {Name: "CLIENT ID"}, {Name: "CREDENTIAL"}, {Name: "LEFT"}, {Name: "SERVICE", Optional: true}}, rows)
 }

@@ -75,7 +75,7 @@ func (p *program) addDelete(parent *cobra.Command, use, short string, names cobr
 // request is a call of the API, under the name that a person knows it by.
 type request struct {
 	name, method, path string
-	body               map[string]any
+	body               any // nil for none
 }
 
 // show makes a call and shows the object that the API answers, below what a person is told of the status.
@@ -210,5 +210,5 @@ func (p *program) connections(ctx context.Context, c *api.Client, app string) ([
 }
 
 func statusColour(status string) string {
-	return cmp.Or(map[string]string{"ok": screen.Green, "retrying": screen.Yellow, "refused": screen.Red}[status], screen.Cyan)
+	return map[string]string{"ok": screen.Green, "retrying": screen.Magenta, "refused": screen.Red}[status]
 }

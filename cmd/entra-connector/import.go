@@ -222,7 +222,7 @@ func (im *importer) post(ctx context.Context, r *row) (int, error) {
 	defer func() { <-im.slots }()
 	for {
 		if err := im.limiter.Wait(ctx); err != nil {
-			return 0, context.Cause(ctx)
+			return 0, ctx.Err() // not the cause, which is another row's
 		}
 		im.mu.Lock()
 		wait := time.Until(im.pause)

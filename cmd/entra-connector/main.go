@@ -235,6 +235,9 @@ func (p *program) explain(about string, err error) {
 	if !errors.As(err, &e) {
 		return
 	}
+	if e.Status == 404 && e.Action == "" {
+		e.Action = "See what there is: entra-connector list, entra-connector app list"
+	}
 	var pairs []string
 	for _, field := range e.Errors {
 		pairs = append(pairs, field.Field, field.Detail)

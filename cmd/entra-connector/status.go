@@ -150,7 +150,7 @@ const shownNames = 5 // of one trouble; list --status has them all
 
 func drawTroubles(out *screen.Pane, troubles []trouble) {
 	if len(troubles) == 0 {
-		out.Line("Nothing needs a person.")
+		out.Line("Nothing needs a person.\n")
 		return
 	}
 	out.Line(out.Paint(screen.Bold, "NEEDS A PERSON"))
@@ -162,7 +162,9 @@ func drawTroubles(out *screen.Pane, troubles []trouble) {
 		out.Say(plural(len(t.Connections), "connection") + " of app " + t.App + ": " + t.Title + " (" + t.Code + ")")
 		pairs := []string{"which", strings.Join(names, ", ") + more, "to do", commands(t.Action, t.App)}
 		for _, name := range names {
-			pairs = append(pairs, "consent", t.ConsentURLs[name])
+			if url := t.ConsentURLs[name]; url != "" {
+				pairs = append(pairs, "consent", name+" "+url)
+			}
 		}
 		out.Pairs(pairs...)
 		out.Line("")

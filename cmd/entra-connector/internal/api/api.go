@@ -210,7 +210,12 @@ type Error struct {
 	RetryAfter    time.Duration `json:"-"`
 }
 
-func (e *Error) Error() string { return cmp.Or(e.Detail, e.Title) }
+func (e *Error) Error() string {
+	if len(e.Errors) > 0 { // the detail only points to them
+		return e.Title
+	}
+	return cmp.Or(e.Detail, e.Title)
+}
 
 // Passes reports whether the same call may work later.
 func (e *Error) Passes() bool { return e.Status == 0 || e.Status == 429 || e.Status >= 500 }

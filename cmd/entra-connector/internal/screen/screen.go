@@ -17,13 +17,12 @@ import (
 	"golang.org/x/term"
 )
 
-// Colours of the terminal's own palette, which suits its background.
+// Colours of the terminal's own palette that can be read on a light and on a dark background.
 const (
-	Bold   = "1"
-	Red    = "31"
-	Green  = "32"
-	Yellow = "33"
-	Cyan   = "36"
+	Bold    = "1"
+	Red     = "31"
+	Green   = "32"
+	Magenta = "35"
 )
 
 // Pane is standard output or standard error.
@@ -75,7 +74,12 @@ func (p *Pane) Pairs(pairs ...string) {
 	for pair := range slices.Chunk(pairs, 2) {
 		name := clean(pair[0])
 		for _, line := range wrap(pair[1], p.Width-column-4) {
-			p.Line(fmt.Sprintf("  %-*s  %s", column, name, line))
+			if p.Width > 0 && column+4+length(line) > p.Width { // a word too long to stand there
+				name, line = strings.TrimRight("  "+name, " ")+"\n", "    "+line
+				p.Line(strings.TrimPrefix(name, "\n") + line)
+			} else {
+				p.Line(fmt.Sprintf("  %-*s  %s", column, name, line))
+			}
 			name = ""
 		}
 	}
