@@ -9,7 +9,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -33,13 +33,15 @@ type importer struct {
 	perSecond  float64
 	credential credentialFlags
 
+	header  []string
+	rows    []*row
+	results string         // the path of the file of results
+	counts  map[string]int // rows by outcome
+
 	client  *api.Client
-	file    *sheet
 	limiter *rate.Limiter
 	slots   chan struct{} // one for each request under way
-
-	mu    sync.Mutex
-	pause time.Time // until then the API wants no request
+	pause   atomic.Int64  // Unix nanoseconds until which the API wants no request
 }
 
 func (p *program) addImport(root *cobra.Command) {
@@ -58,31 +60,29 @@ failure: rows that are done are not sent again.`
 	im.credential.add(cmd)
 }
 
-func (im *importer) run(ctx context.Context, c *api.Client, args []string) (err error) {
+func (im *importer) run(ctx context.Context, c *api.Client, args []string) error {
 	if im.parallel < 1 || im.perSecond < 0 {
 		return usage("--parallel must be 1 at least, and --rate not below 0")
 	}
-	if im.file, err = readSheet(args[0]); err != nil {
+	if err := im.read(args[0]); err != nil {
 		return err
 	}
-	im.client, im.slots, im.limiter = c, make(chan struct{}, im.parallel), rate.NewLimiter(rate.Limit(im.perSecond), 1)
-	if im.perSecond == 0 {
-		im.limiter.SetLimit(rate.Inf)
-	}
+	im.client, im.slots = c, make(chan struct{}, im.parallel)
+	im.limiter = rate.NewLimiter(cmp.Or(rate.Limit(im.perSecond), rate.Inf), 1)
 	if err := im.createApps(ctx); err != nil { // it also shows that the API can be called
 		return err
 	}
-	if err := im.file.save(); err != nil { // better now than after the work
+	if err := im.save(); err != nil { // better now than after the work
 		return err
 	}
 	stopped := im.sendAll(ctx)
-	if err := errors.Join(im.file.save(), im.summarise()); err != nil {
+	if err := errors.Join(im.save(), im.summarise()); err != nil {
 		return err
 	}
 	if stopped != nil {
 		im.explain("stopped early", stopped)
 	}
-	if counts := im.counts(); counts[failed]+counts[notTried] > 0 {
+	if im.counts[failed]+im.counts[notTried] > 0 {
 		return &exitError{code: exitFailed}
 	}
 	return nil
@@ -99,15 +99,15 @@ func (im *importer) createApps(ctx context.Context) error {
 		apps[a.Name] = &stored[i]
 	}
 	var missing []string
-	for _, r := range im.file.rows {
-		clientID, cloud := r.fields["client_id"], r.fields["cloud"]
+	for _, r := range im.rows {
+		clientID, cloud := r.Fields["client_id"], r.Fields["cloud"]
 		app := apps[r.app()]
 		if app == nil {
 			app = &api.App{ClientID: clientID, Cloud: cloud}
 			apps[r.app()], missing = app, append(missing, r.app())
 		}
 		if !strings.EqualFold(cmp.Or(clientID, app.ClientID), app.ClientID) || cmp.Or(cloud, app.Cloud) != app.Cloud {
-			return usage("line %d: app %s has another client_id or cloud", r.line, r.app())
+			return usage("line %d: app %s has another client_id or cloud", r.Line, r.app())
 		}
 	}
 	if len(missing) > 1 && !im.credential.asks() {
@@ -134,12 +134,12 @@ func (im *importer) sendAll(ctx context.Context) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	type answer struct {
-		*row
+		row *row
 		result
 	}
 	answers := make(chan answer)
 	todo, answered, start, saved := 0, 0, time.Now(), time.Now()
-	for _, r := range im.file.rows {
+	for _, r := range im.rows {
 		if r.done() {
 			continue
 		}
@@ -157,25 +157,27 @@ func (im *importer) sendAll(ctx context.Context) error {
 	for answered < todo {
 		select {
 		case a := <-answers:
-			a.row.result = a.result
 			answered++
-			if counts := im.counts(); counts[failed] == giveUp && counts[connected]+counts[known] == 0 {
+			im.counts[a.row.Outcome]--
+			im.counts[a.Outcome]++
+			a.row.result = a.result
+			if im.counts[failed] == giveUp && im.counts[connected]+im.counts[known] == 0 {
 				stop(fmt.Errorf("the first %d rows all failed", giveUp))
 			}
 			continue
 		case <-paint.C:
 		}
 		if time.Since(saved) > saveEvery {
-			if err := im.file.save(); err != nil {
+			if err := im.save(); err != nil {
 				stop(err)
 			}
 			saved = time.Now()
 		}
-		counts, then := im.counts(), "stopping, once what is under way is answered"
+		then := "stopping, once what is under way is answered"
 		if each := time.Since(start) / time.Duration(max(answered, 1)); ctx.Err() == nil {
 			then = left(time.Now().Add(each*time.Duration(todo-answered)+time.Second)) + " to go"
 		}
-		im.err.Progress(fmt.Sprintf("%d of %s: %d connected, %d failed; %s", answered, plural(todo, "row"), counts[connected], counts[failed], then))
+		im.err.Progress(fmt.Sprintf("%d of %s: %d connected, %d failed; %s", answered, plural(todo, "row"), im.counts[connected], im.counts[failed], then))
 	}
 	im.err.Progress("")
 	return context.Cause(ctx)
@@ -204,11 +206,7 @@ func (im *importer) sendRow(ctx context.Context, r *row) (result, error) {
 		case !e.Passes() || e.Status == 500 && e.Type != "" || try == maxTries || wait > maxWait:
 			return last, nil
 		case e.Status == 429: // that is for everybody
-			im.mu.Lock()
-			if until := time.Now().Add(wait); until.After(im.pause) {
-				im.pause = until
-			}
-			im.mu.Unlock()
+			im.pause.Store(time.Now().Add(wait).UnixNano())
 		}
 		if !sleep(ctx, wait) {
 			return last, nil
@@ -224,15 +222,13 @@ func (im *importer) post(ctx context.Context, r *row) (int, error) {
 		if err := im.limiter.Wait(ctx); err != nil {
 			return 0, ctx.Err() // not the cause, which is another row's
 		}
-		im.mu.Lock()
-		wait := time.Until(im.pause)
-		im.mu.Unlock()
+		wait := time.Until(time.Unix(0, im.pause.Load()))
 		if wait <= 0 {
 			break
 		}
 		sleep(ctx, wait)
 	}
-	fields := maps.Clone(r.fields)
+	fields := maps.Clone(r.Fields)
 	delete(fields, "client_id") // of the app, which is there by now
 	delete(fields, "cloud")
 	return im.client.Call(context.WithoutCancel(ctx), "POST", "/connections", nil, fields, nil)
@@ -247,32 +243,16 @@ func reason(e *api.Error) string {
 	return strings.TrimSpace(strings.Join(append(parts, e.Action), " "))
 }
 
-func (im *importer) counts() map[string]int {
-	counts := map[string]int{connected: 0, known: 0, failed: 0, notTried: 0}
-	for _, r := range im.file.rows {
-		counts[r.Outcome]++
-	}
-	return counts
-}
-
 func (im *importer) summarise() error {
-	type line struct {
-		Line       int    `json:"line"`
-		TenantID   string `json:"tenant_id"`
-		App        string `json:"app"`
-		Connection string `json:"connection,omitempty"`
-		result
-	}
-	lines, why, counts := []line{}, make(map[string][]string), im.counts()
-	for _, r := range im.file.rows {
-		lines = append(lines, line{r.line, r.fields["tenant_id"], r.app(), r.fields["connection"], r.result})
+	why := make(map[string][]string)
+	for _, r := range im.rows {
 		if r.Reason != "" {
-			why[r.Reason] = append(why[r.Reason], fmt.Sprint(r.line))
+			why[r.Reason] = append(why[r.Reason], fmt.Sprint(r.Line))
 		}
 	}
-	return im.print(map[string]any{"outcomes": counts, "results_file": im.file.results, "results": lines}, func() {
-		im.out.Say(fmt.Sprintf("%s: %d connected, %d known, %d failed, %d not tried. Each is in %s.", plural(len(lines), "row"),
-			counts[connected], counts[known], counts[failed], counts[notTried], im.file.results))
+	return im.print(map[string]any{"outcomes": im.counts, "results_file": im.results, "results": im.rows}, func() {
+		im.out.Say(fmt.Sprintf("%s: %d connected, %d known, %d failed, %d not tried. Each is in %s.", plural(len(im.rows), "row"),
+			im.counts[connected], im.counts[known], im.counts[failed], im.counts[notTried], im.results))
 		reasons := slices.SortedFunc(maps.Keys(why), func(a, b string) int { return len(why[b]) - len(why[a]) })
 		for _, reason := range reasons[:min(len(reasons), shownWhy)] {
 			where := strings.Join(why[reason][:min(len(why[reason]), shownWhy)], ", ")

@@ -66,10 +66,7 @@ func TestImport(t *testing.T) {
 	again := c.run("", "import", "customers.csv", "-o", "json").want(1)
 	got := decode[struct {
 		Outcomes map[string]int
-		Results  []struct {
-			result
-			Line int
-		}
+		Results  []row
 	}](again)
 	if got.Outcomes["connected"] != 12 || got.Outcomes["failed"] != 2 || got.Results[12].Line != 14 || got.Results[12].Code != "AADSTS90002" {
 		t.Errorf("the second run says %s", again.out)

@@ -15,18 +15,11 @@ import (
 	"unicode/utf8"
 )
 
-// sheet is a file of connections to be, and the file beside it of what became of them.
-type sheet struct {
-	results string // its path
-	header  []string
-	rows    []*row
-}
-
 // row is a line of the file.
 type row struct {
-	line   int
-	cells  []string          // as they stand there
-	fields map[string]string // those of POST /connections, without the empty ones
+	Line   int               `json:"line"`
+	Fields map[string]string `json:"fields"` // those of POST /connections, without the empty ones
+	cells  []string          // all, as they stand there
 	result
 }
 
@@ -49,65 +42,65 @@ const (
 
 func (r result) done() bool { return r.Outcome == connected || r.Outcome == known }
 
-func (r *row) app() string { return cmp.Or(r.fields["app"], "default") }
+func (r *row) app() string { return cmp.Or(r.Fields["app"], "default") }
 
 var (
 	columns       = []string{"tenant_id", "app", "connection", "service", "scope", "client_id", "cloud"}
 	resultColumns = []string{"outcome", "status", "code", "reason", "request_id"}
 )
 
-// readSheet reads the file and, from the results of an earlier run, which rows are done.
-func readSheet(path string) (*sheet, error) {
+// read reads the file and, from the results of an earlier run, which rows are done.
+func (im *importer) read(path string) error {
 	header, rows, err := readCSV(path)
 	if err != nil {
-		return nil, usage("%s: %v", path, err)
+		return usage("%s: %v", path, err)
 	}
 	for i, column := range header {
-		switch {
-		case column == "client_secret" || column == "certificate":
-			return nil, usage("%s: secrets do not belong in such a file: remove column %s, and create the app with "+
+		if column == "client_secret" || column == "certificate" {
+			return usage("%s: secrets do not belong in such a file: remove column %s, and create the app with "+
 				"entra-connector app put, or be asked for its secret", path, column)
-		case !slices.Contains(columns, column) || slices.Contains(header[:i], column):
-			return nil, usage("%s: the first line must name the columns, each once: %s; not %q", path, strings.Join(columns, ", "), column)
+		} else if !slices.Contains(columns, column) || slices.Contains(header[:i], column) {
+			return usage("%s: the first line must name the columns, each once: %s; not %q", path, strings.Join(columns, ", "), column)
 		}
 	}
+	im.header, im.rows, im.results = header, rows, strings.TrimSuffix(path, ".csv")+".results.csv"
+	done, err := earlier(im.results)
+	if err != nil {
+		return err
+	}
+	im.counts = map[string]int{connected: 0, known: 0, failed: 0, notTried: 0}
 	seen := make(map[string]int)
 	for _, r := range rows {
-		name := r.app() + "/" + cmp.Or(r.fields["connection"], strings.ToLower(r.fields["tenant_id"]))
+		name := r.app() + "/" + cmp.Or(r.Fields["connection"], strings.ToLower(r.Fields["tenant_id"]))
 		if seen[name] != 0 {
-			return nil, usage("%s: lines %d and %d are the same connection, %s: tell them apart in column connection", path, seen[name], r.line, name)
+			return usage("%s: lines %d and %d are the same connection, %s: tell them apart in column connection", path, seen[name], r.Line, name)
 		}
-		seen[name] = r.line
-		r.Outcome = notTried
+		seen[name] = r.Line
+		r.result = cmp.Or(done[fmt.Sprint(r.Fields)], result{Outcome: notTried})
+		im.counts[r.Outcome]++
 	}
-	s := &sheet{results: strings.TrimSuffix(path, ".csv") + ".results.csv", header: header, rows: rows}
-	return s, s.recall()
+	return nil
 }
 
-// recall takes over what an earlier run has done.
-func (s *sheet) recall() error {
-	header, rows, err := readCSV(s.results)
+// earlier returns the results of rows that an earlier run has done, by their fields.
+func earlier(path string) (map[string]result, error) {
+	header, rows, err := readCSV(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return nil, nil
 	}
 	own := len(header) - len(resultColumns)
 	if err != nil || own < 1 || !slices.Equal(header[own:], resultColumns) {
-		return usage("%s is in the way, as it holds no results: move it elsewhere", s.results)
+		return nil, usage("%s is in the way, as it holds no results: move it elsewhere", path)
 	}
 	done := make(map[string]result)
 	for _, r := range rows {
 		cells := r.cells[own:]
 		status, _ := strconv.Atoi(cells[1]) // empty where there was none
 		if before := (result{cells[0], status, cells[2], cells[3], cells[4]}); before.done() {
-			done[fmt.Sprint(r.fields)] = before
+			done[fmt.Sprint(r.Fields)] = before
 		}
 	}
-	for _, r := range s.rows {
-		if before, ok := done[fmt.Sprint(r.fields)]; ok {
-			r.result = before
-		}
-	}
-	return nil
+	return done, nil
 }
 
 // readCSV reads a file whose first line names the columns, tenant_id among them.
@@ -135,25 +128,25 @@ func readCSV(path string) (header []string, rows []*row, err error) {
 				fields[records[0][j]] = cell
 			}
 		}
-		rows = append(rows, &row{line: i + 2, cells: cells, fields: fields})
+		rows = append(rows, &row{Line: i + 2, Fields: fields, cells: cells})
 	}
 	return records[0], rows, nil
 }
 
 // save writes the results in one step, so that there is always a whole file.
-func (s *sheet) save() error {
-	f, err := os.CreateTemp(filepath.Dir(s.results), ".results-*.csv")
+func (im *importer) save() error {
+	f, err := os.CreateTemp(filepath.Dir(im.results), ".results-*.csv")
 	if err != nil {
 		return err
 	}
-	defer os.Remove(f.Name()) // it is gone once it has its name
-	records := [][]string{slices.Concat(s.header, resultColumns)}
-	for _, r := range s.rows {
+	defer func() { _ = os.Remove(f.Name()) }() // it is gone once it has its name
+	records := [][]string{slices.Concat(im.header, resultColumns)}
+	for _, r := range im.rows {
 		status := strings.TrimPrefix(strconv.Itoa(r.Status), "0")
 		records = append(records, slices.Concat(r.cells, []string{r.Outcome, status, r.Code, r.Reason, r.RequestID}))
 	}
 	if err := errors.Join(csv.NewWriter(f).WriteAll(records), f.Close()); err != nil {
 		return err
 	}
-	return os.Rename(f.Name(), s.results)
+	return os.Rename(f.Name(), im.results)
 }

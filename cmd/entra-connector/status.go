@@ -41,11 +41,11 @@ func oversee(apps []api.App, connections []api.Connection, now time.Time) overvi
 		ByStatus: map[string]int{}, NeedsPerson: []trouble{}, Expiring: []api.App{}}
 	for i, c := range connections {
 		o.ByStatus[c.Status]++
-		if c.Status == "ok" || c.Status == "retrying" {
-			if !c.ExpiresAt.IsZero() && (o.Shortest == nil || c.ExpiresAt.Before(o.Shortest.ExpiresAt)) {
-				o.Shortest = &connections[i]
-			}
-		} else if c.Error != nil {
+		healthy := (c.Status == "ok" || c.Status == "retrying") && !c.ExpiresAt.IsZero()
+		if healthy && (o.Shortest == nil || c.ExpiresAt.Before(o.Shortest.ExpiresAt)) {
+			o.Shortest = &connections[i]
+		}
+		if c.Error != nil && (c.Status != "retrying" || c.ExpiresAt.Before(now)) {
 			o.NeedsPerson = join(o.NeedsPerson, c, c.Error.Advice, c.Error.ConsentURL)
 		}
 		for _, w := range c.Warnings {
@@ -110,7 +110,7 @@ func (p *program) addStatus(root *cobra.Command) {
 
 func drawOverview(out *screen.Pane, o overview, lost error) {
 	if lost != nil {
-		out.Say("What follows is from " + o.At.Format(time.DateTime) + " UTC" + ". " + lost.Error())
+		out.Say("What follows is from " + o.At.Format(time.DateTime) + " UTC. " + lost.Error())
 		out.Line("")
 	}
 	drawCounts(out, o)

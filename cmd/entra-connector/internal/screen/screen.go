@@ -74,9 +74,11 @@ func (p *Pane) Pairs(pairs ...string) {
 	for pair := range slices.Chunk(pairs, 2) {
 		name := clean(pair[0])
 		for _, line := range wrap(pair[1], p.Width-column-4) {
-			if p.Width > 0 && column+4+length(line) > p.Width { // a word too long to stand there
-				name, line = strings.TrimRight("  "+name, " ")+"\n", "    "+line
-				p.Line(strings.TrimPrefix(name, "\n") + line)
+			if p.Width > 0 && column+4+length(line) > p.Width { // too long a word to stand beside the name
+				if name != "" {
+					p.Line("  " + name)
+				}
+				p.Line("    " + line)
 			} else {
 				p.Line(fmt.Sprintf("  %-*s  %s", column, name, line))
 			}
@@ -175,7 +177,7 @@ func (p *Pane) Repaint(over bool, draw func(*Pane)) {
 		lines = append(lines[:room-1], fmt.Sprintf("… and %d lines more: make the window taller.", len(lines)-room+1))
 	}
 	// From the top, each line to its end, and then what is left of the last drawing.
-	fmt.Fprint(f, "\x1b[H"+strings.Join(lines, "\x1b[K\n")+"\x1b[K\n\x1b[J")
+	fmt.Fprint(p.W, "\x1b[H"+strings.Join(lines, "\x1b[K\n")+"\x1b[K\n\x1b[J")
 }
 
 // ErrNoTerminal reports that there is nobody to ask.
