@@ -149,5 +149,5 @@ func drawApps(out *screen.Pane, apps []api.App) {
 	for _, a := range apps {
 		rows = append(rows, []string{a.Name, a.ClientID, a.Credential, cmp.Or(left(a.ExpiresAt), map[string]string{"client_secret": "not known"}[a.Credential]), serviceOf(a.Scope, a.Cloud)})
 	}
-	out.Table([]screen.Column{{Name: "APP"}, {Name: "CLIENT ID"}, {Name: "CREDENTIAL"}, {Name: "LEFT"}, {Name: "SERVICE", Optional: true}}, rows)
+	out.Table([]string{"APP", "CLIENT ID", "CREDENTIAL", "LEFT", "SERVICE"}, rows, colourOf)
 }

@@ -195,8 +195,7 @@ func (p *program) addList(root *cobra.Command) {
 			for _, c := range connections {
 				rows = append(rows, []string{c.String(), c.Status, left(c.ExpiresAt), serviceOf(c.Scope, c.Cloud), c.TenantID})
 			}
-			p.out.Table([]screen.Column{{Name: "CONNECTION"}, {Name: "STATUS", Colour: statusColour}, {Name: "LEFT"}, {Name: "SERVICE"},
-				{Name: "TENANT", Optional: true}}, rows)
+			p.out.Table([]string{"CONNECTION", "STATUS", "LEFT", "SERVICE", "TENANT"}, rows, colourOf)
 		})
 	})
 	cmd.Flags().StringVar(&app, "app", "", "only those of this `app`")
@@ -209,6 +208,7 @@ func (p *program) connections(ctx context.Context, c *api.Client, app string) ([
 	return c.Connections(ctx, app, func(n int) { p.err.Progress(plural(n, "connection") + "…") })
 }
 
-func statusColour(status string) string {
-	return map[string]string{"ok": screen.Green, "retrying": screen.Magenta, "refused": screen.Red}[status]
+// colourOf is the colour of a status, and of what else has a word of its own.
+func colourOf(word string) string {
+	return map[string]string{"ok": screen.Green, "retrying": screen.Magenta, "refused": screen.Red, "expired": screen.Red}[word]
 }

@@ -97,8 +97,13 @@ func (p *program) addStatus(root *cobra.Command) {
 				case last.At.IsZero() || exitCode(err) == exitRefused:
 					return err
 				}
+				draw := func(out *screen.Pane) { drawOverview(out, last, lost) }
 				if err := p.print(last, func() {
-					p.out.Repaint(watch, func(out *screen.Pane) { drawOverview(out, last, lost) })
+					if watch {
+						screen.Repaint(draw)
+					} else {
+						draw(&p.out)
+					}
 				}); err != nil || !watch || !sleep(ctx, max(every, time.Second)) {
 					return err
 				}
@@ -137,7 +142,7 @@ func drawCounts(out *screen.Pane, o overview) {
 	for _, status := range [][2]string{{"ok", "fresh"}, {"retrying", "trying again by themselves"}, {"refused", "need a person"}, {"invited", "not connected yet"}} {
 		if n := o.ByStatus[status[0]]; n > 0 {
 			count := fmt.Sprintf("  %*d  %-8s", len(strconv.Itoa(o.Connections)), n, status[0])
-			out.Line(out.Paint(statusColour(status[0]), count) + "  " + status[1])
+			out.Line(out.Paint(colourOf(status[0]), count) + "  " + status[1])
 		}
 	}
 	if s := o.Shortest; s != nil {

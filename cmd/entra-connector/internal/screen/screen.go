@@ -28,25 +28,26 @@ const (
 // Pane is standard output or standard error.
 type Pane struct {
 	W      io.Writer
-	Width  int  // columns; 0 where this is no terminal, and then nothing is wrapped
-	Colour bool // false with NO_COLOR, see https://no-color.org
+	Width  int // columns; 0 where this is no terminal, and then nothing is wrapped
+	height int
+	colour bool // not with NO_COLOR, see https://no-color.org
 	live   bool // what was written can be painted over
 }
 
 // New looks at what a file is.
 func New(f *os.File) Pane {
 	p := Pane{W: f}
-	if width, _, err := term.GetSize(int(f.Fd())); err == nil {
-		p.Width = max(width, 20)
+	if width, height, err := term.GetSize(int(f.Fd())); err == nil {
+		p.Width, p.height = max(width, 20), max(height, 3)
 		p.live = os.Getenv("TERM") != "dumb"
-		p.Colour = p.live && os.Getenv("NO_COLOR") == ""
+		p.colour = p.live && os.Getenv("NO_COLOR") == ""
 	}
 	return p
 }
 
 // Paint colours a text that is not wrapped.
 func (p *Pane) Paint(colour, text string) string {
-	if !p.Colour || colour == "" {
+	if !p.colour || colour == "" {
 		return text
 	}
 	return "\x1b[" + colour + "m" + text + "\x1b[0m"
@@ -87,68 +88,45 @@ func (p *Pane) Pairs(pairs ...string) {
 	}
 }
 
-// Column is a column of a table.
-type Column struct {
-	Name     string
-	Optional bool                     // left out where there is no room
-	Colour   func(cell string) string // nil is none
-}
-
 const gap = 2 // spaces between columns
 
-// Table writes rows below a head. Of optional columns, the last leaves first. A cell that is wider than
-// its column is not broken: the rest of its row follows on the next line.
-func (p *Pane) Table(columns []Column, rows [][]string) {
-	widths, total := make([]int, len(columns)), -gap
-	for i, column := range columns {
-		widths[i] = length(column.Name)
+// Table writes rows below their heads, and leaves out the last column where there is no room for it. A
+// cell that is wider than its column is not broken: the rest of its row follows on the next line.
+func (p *Pane) Table(heads []string, rows [][]string, colour func(cell string) string) {
+	widths, total := make([]int, len(heads)), -gap
+	for i, head := range heads {
+		widths[i] = length(head)
 		for _, row := range rows {
 			widths[i] = max(widths[i], length(row[i]))
 		}
 		total += widths[i] + gap
 	}
-	var heads []string
-	for i := len(columns) - 1; i >= 0; i-- {
-		if columns[i].Optional && p.Width > 0 && total > p.Width {
-			total -= widths[i] + gap
-			widths[i] = 0
-		}
-		heads = append([]string{columns[i].Name}, heads...)
+	if last := len(heads) - 1; p.Width > 0 && total > p.Width {
+		total -= widths[last] + gap
+		widths = widths[:last]
+		widest := slices.Index(widths, slices.Max(widths))
+		widths[widest] = max(widths[widest]-max(total-p.Width, 0), length(heads[widest]))
 	}
-	if widest := slices.Index(widths, slices.Max(widths)); p.Width > 0 && total > p.Width {
-		widths[widest] = max(widths[widest]-total+p.Width, length(heads[widest]))
-	}
-	p.row(widths, heads, func(int) string { return Bold })
+	p.row(widths, heads, func(string) string { return Bold })
 	for _, row := range rows {
-		p.row(widths, row, func(i int) string {
-			if columns[i].Colour == nil {
-				return ""
-			}
-			return columns[i].Colour(row[i])
-		})
+		p.row(widths, row, colour)
 	}
 }
 
-// row leaves out columns of no width.
-func (p *Pane) row(widths []int, cells []string, colour func(int) string) {
-	var line strings.Builder
-	end, offset := 0, 0 // of the line so far, and of the column
+func (p *Pane) row(widths []int, cells []string, colour func(cell string) string) {
+	line, end, offset := "", 0, 0 // end is where the line ends, and offset where the column begins
 	for i, width := range widths {
-		cell := clean(cells[i])
-		if width == 0 || cell == "" {
-			offset += min(width, 1) * (width + gap)
-			continue
+		if cell := clean(cells[i]); cell != "" {
+			if end > 0 && end > offset-gap { // the cell before reaches into this column
+				p.Line(line)
+				line, end = "", 0
+			}
+			line += strings.Repeat(" ", offset-end) + p.Paint(colour(cell), cell)
+			end = offset + length(cell)
 		}
-		if end > 0 && end > offset-gap { // the cell before reaches into this column
-			p.Line(line.String())
-			line.Reset()
-			end = 0
-		}
-		fmt.Fprintf(&line, "%*s%s", offset-end, "", p.Paint(colour(i), cell))
-		end = offset + length(cell)
 		offset += width + gap
 	}
-	p.Line(line.String())
+	p.Line(line)
 }
 
 // Progress paints a line over the one before, on a terminal only. An empty text takes it away.
@@ -158,26 +136,22 @@ func (p *Pane) Progress(text string) {
 	}
 }
 
-// Repaint puts what draw writes where it wrote before, as far as there is room. With over false, or where
+// Repaint puts what draw writes where it wrote before on standard output, as far as there is room. Where
 // nothing can be painted over, each drawing follows the last.
-func (p *Pane) Repaint(over bool, draw func(*Pane)) {
-	f, isFile := p.W.(*os.File)
-	if !isFile || !over || !p.live {
-		draw(p)
+func Repaint(draw func(*Pane)) {
+	now := New(os.Stdout) // the window may have changed
+	if !now.live {
+		draw(&now)
 		return
 	}
-	width, height, err := term.GetSize(int(f.Fd())) // the window may have changed
-	if err != nil {
-		width, height = p.Width, 24
-	}
 	var drawn strings.Builder
-	draw(&Pane{W: &drawn, Width: max(width, 20), Colour: p.Colour})
+	draw(&Pane{W: &drawn, Width: now.Width, colour: now.colour})
 	lines := strings.Split(strings.TrimSuffix(drawn.String(), "\n"), "\n")
-	if room := max(height-1, 2); len(lines) > room {
-		lines = append(lines[:room-1], fmt.Sprintf("… and %d lines more: make the window taller.", len(lines)-room+1))
+	if more := len(lines) - now.height + 1; more > 0 {
+		lines = append(lines[:now.height-2], fmt.Sprintf("… and %d lines more: make the window taller.", more+1))
 	}
 	// From the top, each line to its end, and then what is left of the last drawing.
-	fmt.Fprint(p.W, "\x1b[H"+strings.Join(lines, "\x1b[K\n")+"\x1b[K\n\x1b[J")
+	fmt.Fprint(now.W, "\x1b[H"+strings.Join(lines, "\x1b[K\n")+"\x1b[K\n\x1b[J")
 }
 
 // ErrNoTerminal reports that there is nobody to ask.
