@@ -142,8 +142,8 @@ func troubled(w http.ResponseWriter, r *http.Request) {
 	expires := func(d time.Duration) string { return fmt.Sprintf(`,"expires_at":%q`, in(d)) }
 	long := "Create a new client secret under App registrations, and replace the stored credential with PUT /apps/{app}."
 	all := []string{
-		connection("default", guid, `"status":"ok"`, expires(30*time.Minute+time.Second)),
-		connection("default", "short", `"status":"retrying","error":{"code":"unavailable","title":"Entra is away","action":"Nothing."}`, expires(12*time.Minute+time.Second)),
+		connection("default", guid, `"status":"ok"`, expires(30*time.Minute)),
+		connection("default", "short", `"status":"retrying","error":{"code":"unavailable","title":"Entra is away","action":"Nothing."}`, expires(12*time.Minute+30*time.Second)),
 		connection("default", "gone", refused("AADSTS1", long, ""), expires(-time.Minute)),
 		connection("legacy", strings.Repeat("long-name.", 6)+"1234", refused("AADSTS2", "Send the page.", "https://login.example/one"), ""),
 		connection("legacy", "other", refused("AADSTS2", "Send the page.", "https://login.example/two"), ""),
