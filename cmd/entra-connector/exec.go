@@ -85,6 +85,9 @@ var six = []string{prefixSix + "TOKEN_TYPE", prefixSix + "EXPIRES_AT", prefixSix
 func readConnection(ctx context.Context, prefix, connection string, now time.Time) (map[string]string, error) {
 	name := prefix + "/connections/" + connection
 	cfg, err := api.AWS(ctx, standIn()...)
+	if err == nil && cfg.Region == "" {
+		err = api.ErrNoRegion
+	}
 	if err != nil {
 		return nil, err
 	}

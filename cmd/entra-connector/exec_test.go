@@ -48,6 +48,13 @@ func TestExec(t *testing.T) {
 	}
 	c.run("", "exec", "default/contoso", "--", "./script").want(126, "cannot be run")
 
+	env := c.env
+	c.env = append(env, "AWS_ENDPOINT_URL_SECRETS_MANAGER=")
+	c.run("", "exec", "default/contoso", "--", "true").want(1, "no AWS credentials")
+	c.env = append(c.env, "AWS_ACCESS_KEY_ID=AKID", "AWS_SECRET_ACCESS_KEY=c4nary")
+	c.run("", "exec", "default/contoso", "--", "true").want(1, "set AWS_REGION")
+	c.env = env
+
 	denied = true
 	c.run("", "exec", "default/contoso", "--", "true").want(3, "not permitted (AccessDeniedException)", "IntegrationPolicyArn")
 	denied = false

@@ -21,6 +21,7 @@ type overview struct {
 	Connections int            `json:"connections"`
 	ByStatus    map[string]int `json:"by_status"`
 	NeedsPerson []trouble      `json:"needs_person"`
+	Warnings    []trouble      `json:"warnings"`
 	Expiring    []api.App      `json:"expiring"` // whose credential expires within 30 days
 	// Shortest is the connection whose token expires first, of those that are ok or retrying.
 	Shortest *api.Connection `json:"shortest_life,omitempty"`
@@ -29,7 +30,7 @@ type overview struct {
 // trouble is what several connections of an app have in common: one remedy serves them all.
 type trouble struct {
 	App    string `json:"app"`
-	Status string `json:"status"` // ok where it is a warning
+	Status string `json:"status"`
 	api.Advice
 	Connections []string          `json:"connections"`
 	ConsentURLs map[string]string `json:"consent_urls,omitempty"` // by connection: each tenant has its own
@@ -38,7 +39,7 @@ type trouble struct {
 // oversee sums up what the API lists.
 func oversee(apps []api.App, connections []api.Connection, now time.Time) overview {
 	o := overview{At: now.UTC().Truncate(time.Second), Apps: len(apps), Connections: len(connections),
-		ByStatus: map[string]int{}, NeedsPerson: []trouble{}, Expiring: []api.App{}}
+		ByStatus: map[string]int{}, NeedsPerson: []trouble{}, Warnings: []trouble{}, Expiring: []api.App{}}
 	for i, c := range connections {
 		o.ByStatus[c.Status]++
 		healthy := (c.Status == "ok" || c.Status == "retrying") && !c.ExpiresAt.IsZero()
@@ -49,7 +50,7 @@ func oversee(apps []api.App, connections []api.Connection, now time.Time) overvi
 			o.NeedsPerson = join(o.NeedsPerson, c, c.Error.Advice, c.Error.ConsentURL)
 		}
 		for _, w := range c.Warnings {
-			o.NeedsPerson = join(o.NeedsPerson, c, w, "")
+			o.Warnings = join(o.Warnings, c, w, "")
 		}
 	}
 	slices.SortStableFunc(o.NeedsPerson, func(a, b trouble) int { return len(b.Connections) - len(a.Connections) })
@@ -119,7 +120,11 @@ func drawOverview(out *screen.Pane, o overview, lost error) {
 		out.Line("")
 	}
 	drawCounts(out, o)
-	drawTroubles(out, o.NeedsPerson)
+	if len(o.NeedsPerson) == 0 {
+		out.Line("Nothing needs a person.\n")
+	}
+	drawTroubles(out, "NEEDS A PERSON", o.NeedsPerson)
+	drawTroubles(out, "WARNINGS", o.Warnings)
 	if len(o.Expiring) == 0 {
 		out.Line("No credential is known to expire within 30 days.")
 		return
@@ -153,12 +158,10 @@ func drawCounts(out *screen.Pane, o overview) {
 
 const shownNames = 5 // of one trouble; list --status has them all
 
-func drawTroubles(out *screen.Pane, troubles []trouble) {
-	if len(troubles) == 0 {
-		out.Line("Nothing needs a person.\n")
-		return
+func drawTroubles(out *screen.Pane, head string, troubles []trouble) {
+	if len(troubles) > 0 {
+		out.Line(out.Paint(screen.Bold, head))
 	}
-	out.Line(out.Paint(screen.Bold, "NEEDS A PERSON"))
 	for _, t := range troubles {
 		names, more := t.Connections, ""
 		if len(names) > shownNames {

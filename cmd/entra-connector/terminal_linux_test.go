@@ -148,6 +148,7 @@ func troubled(w http.ResponseWriter, r *http.Request) {
 		connection("legacy", strings.Repeat("long-name.", 6)+"1234", refused("AADSTS2", "Send the page.", "https://login.example/one"), ""),
 		connection("legacy", "other", refused("AADSTS2", "Send the page.", "https://login.example/two"), ""),
 		connection("default", "warned", `"status":"ok","warnings":[{"code":"no_roles","title":"No roles","action":"Grant some."}]`, expires(time.Hour)),
+		connection("legacy", "third", refused("AADSTS1", long, ""), ""),
 		connection("default", "asked", `"status":"invited"`, ""),
 	}
 	switch r.URL.Path {
@@ -163,13 +164,13 @@ func troubled(w http.ResponseWriter, r *http.Request) {
 
 func TestStatus(t *testing.T) {
 	_, c := record(t, troubled)
-	c.run("", "status").want(0, "7 connections of 3 apps", "2  ok", "1  retrying", "3  refused", "1  invited",
+	c.run("", "status").want(0, "8 connections of 3 apps", "2  ok", "1  retrying", "4  refused", "1  invited",
 		"The shortest life left is 12 min, of default/short.",
 		"2 connections of app legacy: It was refused (AADSTS2)", "legacy/other https://login.example/two",
 		"1 connection of app default: It was refused (AADSTS1)", "credential with entra-connector app put default.",
-		"1 connection of app default: No roles (no_roles)", "Grant some.", "EXPIRES WITHIN 30 DAYS", "7 days")
+		"1 connection of app legacy: It was refused (AADSTS1)", "WARNINGS", "1 connection of app default: No roles (no_roles)", "Grant some.", "EXPIRES WITHIN 30 DAYS", "7 days")
 	o := decode[overview](c.run("", "status", "-o", "json"))
-	if len(o.NeedsPerson) != 3 || o.NeedsPerson[0].ConsentURLs["legacy/other"] != "https://login.example/two" || len(o.NeedsPerson[0].Connections) != 2 ||
+	if len(o.NeedsPerson) != 3 || len(o.Warnings) != 1 || o.NeedsPerson[0].ConsentURLs["legacy/other"] != "https://login.example/two" || len(o.NeedsPerson[0].Connections) != 2 ||
 		!strings.Contains(o.NeedsPerson[1].Action, "PUT /apps/{app}") || len(o.Expiring) != 1 || o.Shortest.Name != "short" {
 		t.Errorf("status is %+v", o)
 	}
@@ -216,12 +217,19 @@ func TestTerminal(t *testing.T) {
 
 func TestWatch(t *testing.T) {
 	var down atomic.Bool
+	held := make(chan struct{})
+	defer close(held)
 	_, c := record(t, func(w http.ResponseWriter, r *http.Request) {
 		if down.Load() {
 			fail(w, 503, "1")
 			return
 		}
-		troubled(w, r)
+		select {
+		case held <- struct{}{}:
+			<-r.Context().Done()
+		default:
+			troubled(w, r)
+		}
 	})
 	s := c.onTerminal(80, 12, "status", "--watch", "--every", "1s")
 	s.await("\x1b[H")
@@ -231,9 +239,12 @@ func TestWatch(t *testing.T) {
 	down.Store(true)
 	s.await("It failed.")
 	down.Store(false)
-	s.await("\x1b[H\x1b[1m7 connections")
+	s.await("\x1b[H\x1b[1m8 connections")
+	<-held // it looks again
 	s.press("\x03")
-	s.end(0)
+	if shown := s.end(0); strings.Contains(shown, "canceled") {
+		t.Errorf("Ctrl-C shows %s", shown)
+	}
 }
 
 func TestSecretIsAskedFor(t *testing.T) {

@@ -83,11 +83,11 @@ func AWS(ctx context.Context, options ...func(*config.LoadOptions) error) (aws.C
 	return cfg, nil
 }
 
-var (
-	errNoCredentials = errors.New("there are no AWS credentials, or they have expired: set AWS_PROFILE or log in, as with " +
-		"`aws sso login`; `aws sts get-caller-identity` shows whether that worked")
-	errNoRegion = errors.New("the AWS Region is not known: set AWS_REGION")
-)
+var errNoCredentials = errors.New("there are no AWS credentials, or they have expired: set AWS_PROFILE or log in, as with " +
+	"`aws sso login`; `aws sts get-caller-identity` shows whether that worked")
+
+// ErrNoRegion says what to do about a Region that the SDK does not find.
+var ErrNoRegion = errors.New("the AWS Region is not known: set AWS_REGION")
 
 // Call sends a body as JSON, unless it is nil, and decodes the answer into what answer points to, unless
 // that is nil. It returns the status. The error is an [*Error] where the API refused or did not answer.
@@ -151,7 +151,7 @@ func (c *Client) sign(ctx context.Context, req *http.Request, body []byte) error
 		region = m[1]
 	}
 	if region == "" {
-		return errNoRegion
+		return ErrNoRegion
 	}
 	hash := sha256.Sum256(body)
 	return v4.NewSigner().SignHTTP(ctx, credentials, req, hex.EncodeToString(hash[:]), "execute-api", region, time.Now())
