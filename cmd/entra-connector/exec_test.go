@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -38,6 +39,9 @@ func TestExec(t *testing.T) {
 	}
 	if n := strings.Count(got.out, "PAN_SEC_"); n != 6 || !strings.HasSuffix(got.out, "in") {
 		t.Errorf("the program gets %d of the values, and prints %.20s…", n, got.out[len(got.out)-20:])
+	}
+	if raw := c.run("", "exec", "default/contoso", "--", "env").want(0); strings.Count(raw.out, "ENTRA_TENANT_ID=") != 1 {
+		t.Errorf("the program gets two of a variable:\n%s", regexp.MustCompile(`.*TENANT_ID.*`).FindAllString(raw.out, -1))
 	}
 	c.run("", "exec", "default/contoso", "--prefix", "other", "--", "true").want(3, "no secret other/connections/default/contoso", "--prefix")
 	c.run("", "exec", "default/nobody", "--", "true").want(3, "no secret entra/connections/default/nobody", "AWS_REGION")
