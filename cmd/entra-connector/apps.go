@@ -51,12 +51,13 @@ func (p *program) addPut(app *cobra.Command) {
 				map[int]string{201: "The app is created. Its credential is proved with the first connection.",
 					200: "The app is replaced. The next sweep takes its connections over."})
 		})
-	put.Long = `Creates an app or replaces it. With connections on it, the new credential is proved in one of
-their tenants first; the next sweep takes all of them over. What is left out stays.
+	put.Long = `Creates an app or replaces it. With connections on it, the new credential is
+proved in one of their tenants first, and the next sweep takes all of them over.
+What is left out stays.
 
 The client secret is asked for, or comes from standard input or a file.`
 	put.Example = `  entra-connector app put default --client-id GUID --service microsoft-graph
-  entra-connector app put default                          # rotate its client secret
+  entra-connector app put default   # rotate its client secret
   vault read … | entra-connector app put default --secret-stdin
   entra-connector app put default --certificate-file app.pem`
 	put.Flags().StringVar(&clientID, "client-id", "", "the application (client) `ID` (default the stored one)")

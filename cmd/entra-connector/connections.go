@@ -32,7 +32,7 @@ func serviceOf(scope, cloud string) string {
 }
 
 func addScope(cmd *cobra.Command, service, scope *string) {
-	cmd.Flags().StringVar(service, "service", "", "`service` that the connection is for: "+strings.Join(services, ", "))
+	cmd.Flags().StringVar(service, "service", "", "`service`, a short name for a scope: "+strings.Join(services, ", "))
 	cmd.Flags().StringVar(scope, "scope", "", "`scope` in place of a service: RESOURCE/.default")
 	complete(cmd, "service", services...)
 }
@@ -145,10 +145,12 @@ func (p *program) addConnect(root *cobra.Command) {
 			}
 			return p.each(ctx, c, "connected", requests)
 		})
-	cmd.Long = `Connects a tenant, given by its GUID or a verified domain, to an app that exists. Nothing is
-stored unless a token could be got. Several services make a connection each, NAME-SERVICE.`
+	cmd.Long = `Connects a tenant, given by its GUID or a verified domain, to an app that
+exists. Nothing is stored unless a token could be got. Several services make a
+connection each, NAME-SERVICE.`
 	cmd.Example = `  entra-connector connect contoso.onmicrosoft.com --name contoso
-  entra-connector connect contoso.onmicrosoft.com --name contoso --service microsoft-graph --service azure-devops`
+  entra-connector connect contoso.onmicrosoft.com --name contoso \
+    --service microsoft-graph --service azure-devops`
 	cmd.Flags().StringVar(&app, "app", "default", "the `app`")
 	cmd.Flags().StringVar(&name, "name", "", "the connection's `name` (default the tenant's GUID)")
 	cmd.Flags().StringVar(&scope, "scope", "", "`scope` in place of a service: RESOURCE/.default")
@@ -159,7 +161,7 @@ stored unless a token could be got. Several services make a connection each, NAM
 func (p *program) addInvite(root *cobra.Command) {
 	var tenant, service, scope string
 	var days int
-	cmd := p.add(root, "invite APP/CONNECTION", "Print a link with which a customer's administrator connects the tenant", names(connectionName, 1),
+	cmd := p.add(root, "invite APP/CONNECTION", "Print a link with which a customer connects the tenant", names(connectionName, 1),
 		func(ctx context.Context, c *api.Client, args []string) error {
 			fields := with(map[string]any{}, "tenant_id", tenant, "service", service, "scope", scope)
 			if days != 0 {
@@ -172,7 +174,8 @@ func (p *program) addInvite(root *cobra.Command) {
 			}
 			return err
 		})
-	cmd.Long = "Prints a link that works once. The next invitation to the connection replaces it, and deleting the connection revokes it."
+	cmd.Long = `Prints a link for an administrator of the customer. It works once. The next
+invitation to the connection replaces it, deleting the connection revokes it.`
 	cmd.Flags().StringVar(&tenant, "tenant", "", "the only `tenant` that may connect, a GUID or verified domain")
 	cmd.Flags().IntVar(&days, "days", 0, "for how many `days` the link is good, 1 to 30 (default 7)")
 	addScope(cmd, &service, &scope)

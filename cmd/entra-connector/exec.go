@@ -36,9 +36,10 @@ func (p *program) addExec(root *cobra.Command) {
 	cmd := &cobra.Command{
 		Use:   "exec APP/CONNECTION -- COMMAND…",
 		Short: "Run a program with a connection's six values as variables",
-		Long: `Reads the connection's secret in AWS Secrets Manager, not the API, and becomes the program,
-with the six PAN_SEC_MICROSOFT_ENTRA_ variables set. They stay as they are: a program that
-runs for longer than the token lasts must read the secret itself.`,
+		Long: `Reads the connection's secret in AWS Secrets Manager, not the API, and becomes
+the program, with the six PAN_SEC_MICROSOFT_ENTRA_ variables set. They stay as
+they are: a program that runs for longer than the token lasts must read the
+secret itself.`,
 		Example: "  entra-connector exec default/contoso -- python3 report.py",
 		Args:    cobra.MinimumNArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -40,23 +40,23 @@ type importer struct {
 
 	client  *api.Client
 	limiter *rate.Limiter
-	slots   chan struct{} // one for each request under way
-	pause   atomic.Int64  // Unix nanoseconds until which the API wants no request
+	pause   atomic.Int64 // Unix nanoseconds until which the API wants no request
 }
 
 func (p *program) addImport(root *cobra.Command) {
 	im := &importer{program: p}
 	cmd := p.add(root, "import FILE.csv", "Connect many tenants, one for each row of a file", cobra.ExactArgs(1), im.run)
-	cmd.Long = `Connects a tenant for each row. The first line names the columns, which are fields of
-POST /connections: ` + strings.Join(columns, ", ") + `.
-An empty cell is a field left out. Secrets do not belong in the file: the app exists, or
-its client_id stands there and its secret is asked for.
+	cmd.Long = `Connects a tenant for each row. The first line names the columns, which are
+fields of POST /connections:
+` + strings.Join(columns, ", ") + `.
+An empty cell is a field left out. Secrets do not belong in the file: the app
+exists, or its client_id stands there and its secret is asked for.
 
-FILE.results.csv gets every row's outcome and reason. Run the same again after Ctrl-C or a
-failure: rows that are done are not sent again.`
+FILE.results.csv gets every row's outcome and reason. Run the same again after
+Ctrl-C or a failure: rows that are done are not sent again.`
 	cmd.ValidArgsFunction = cobra.FixedCompletions([]string{"csv"}, cobra.ShellCompDirectiveFilterFileExt)
-	cmd.Flags().IntVar(&p.parallel, "parallel", 8, "how many `requests` are under way at once, at most")
-	cmd.Flags().Float64Var(&im.perSecond, "rate", 10, "how many `requests` begin in a second, at most; 0 is no limit")
+	cmd.Flags().IntVar(&p.parallel, "parallel", 8, "at most this `number` of requests are under way at once")
+	cmd.Flags().Float64Var(&im.perSecond, "rate", 10, "at most this `number` of requests begin in a second; 0 is no limit")
 	im.credential.add(cmd)
 }
 
@@ -67,8 +67,7 @@ func (im *importer) run(ctx context.Context, c *api.Client, args []string) error
 	if err := im.read(args[0]); err != nil {
 		return err
 	}
-	im.client, im.slots = c, make(chan struct{}, im.parallel)
-	im.limiter = rate.NewLimiter(cmp.Or(rate.Limit(im.perSecond), rate.Inf), 1)
+	im.client, im.limiter = c, rate.NewLimiter(cmp.Or(rate.Limit(im.perSecond), rate.Inf), 1)
 	if err := im.createApps(ctx); err != nil { // it also shows that the API can be called
 		return err
 	}
@@ -129,38 +128,56 @@ func (im *importer) createApps(ctx context.Context) error {
 	return nil
 }
 
-// sendAll sends every row that is not done, and returns why it stopped early, if it did.
+// task is a row on its way.
+type task struct {
+	*row
+	try  int    // how often it was sent before
+	last result // of that
+}
+
+// sendAll sends every row that is not done, in their order, and returns why it stopped early, if it did.
 func (im *importer) sendAll(ctx context.Context) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	type answer struct {
-		row *row
-		result
-	}
-	answers := make(chan answer)
-	todo, answered, start, saved := 0, 0, time.Now(), time.Now()
-	for _, r := range im.rows {
-		if r.done() {
-			continue
-		}
-		todo++
-		go func() {
-			result, err := im.sendRow(ctx, r)
+	queue, answers := make(chan task), make(chan task)
+	defer close(queue)
+	work := func() {
+		for t := range queue {
+			wait, err := im.send(ctx, &t)
 			if err != nil {
 				stop(err)
 			}
-			answers <- answer{r, result}
-		}()
+			if wait == 0 {
+				answers <- t
+				continue
+			}
+			go func() { // others go on meanwhile
+				sleep(ctx, wait)
+				queue <- t
+			}()
+		}
 	}
+	for range im.parallel {
+		go work()
+	}
+	go func() {
+		for _, r := range im.rows {
+			if !r.done() {
+				queue <- task{row: r, last: r.result}
+			}
+		}
+	}()
+	todo := len(im.rows) - im.counts[connected] - im.counts[known]
+	answered, start, saved := 0, time.Now(), time.Now()
 	paint := time.NewTicker(200 * time.Millisecond)
 	defer paint.Stop()
 	for answered < todo {
 		select {
 		case a := <-answers:
 			answered++
-			im.counts[a.row.Outcome]--
-			im.counts[a.Outcome]++
-			a.row.result = a.result
+			im.counts[a.Outcome]--
+			im.counts[a.last.Outcome]++
+			a.row.result = a.last
 			if im.counts[failed] == giveUp && im.counts[connected]+im.counts[known] == 0 {
 				stop(fmt.Errorf("the first %d rows all failed", giveUp))
 			}
@@ -183,41 +200,37 @@ func (im *importer) sendAll(ctx context.Context) error {
 	return context.Cause(ctx)
 }
 
-// sendRow sends a row until it works or its failure is one that stays. The error is one that every row
-// would meet.
-func (im *importer) sendRow(ctx context.Context, r *row) (result, error) {
-	last := result{Outcome: notTried}
-	for try := 1; ; try++ {
-		status, err := im.post(ctx, r)
-		e := (*api.Error)(nil)
-		switch {
-		case err == nil && status == 201:
-			return result{Outcome: connected, Status: status}, nil
-		case err == nil:
-			return result{Outcome: known, Status: status}, nil
-		case !errors.As(err, &e): // nothing was sent
-			return last, err
-		}
-		last = result{failed, e.Status, e.Code, reason(e), e.RequestID}
-		wait := max(e.RetryAfter, time.Duration((0.5+rand.Float64())*float64(firstWait<<(try-1))))
-		switch {
-		case e.Status == 401 || e.Status == 403:
-			return last, err
-		case !e.Passes() || e.Status == 500 && e.Type != "" || try == maxTries || wait > maxWait:
-			return last, nil
-		case e.Status == 429: // that is for everybody
-			im.pause.Store(time.Now().Add(wait).UnixNano())
-		}
-		if !sleep(ctx, wait) {
-			return last, nil
-		}
+// send sends a row once, and returns how long to wait before it is sent again, 0 for not again. The error
+// is one that every row would meet.
+func (im *importer) send(ctx context.Context, t *task) (time.Duration, error) {
+	status, err := im.post(ctx, t.row)
+	e := (*api.Error)(nil)
+	switch {
+	case err == nil && status == 201:
+		t.last = result{Outcome: connected, Status: status}
+		return 0, nil
+	case err == nil:
+		t.last = result{Outcome: known, Status: status}
+		return 0, nil
+	case !errors.As(err, &e): // nothing was sent
+		return 0, err
 	}
+	t.last = result{failed, e.Status, e.Code, reason(e), e.RequestID}
+	wait := max(e.RetryAfter, time.Duration((0.5+rand.Float64())*float64(firstWait<<t.try)))
+	t.try++
+	switch {
+	case e.Status == 401 || e.Status == 403:
+		return 0, err
+	case !e.Passes() || e.Status == 500 && e.Type != "" || t.try == maxTries || wait > maxWait:
+		return 0, nil
+	case e.Status == 429: // that is for everybody
+		im.pause.Store(time.Now().Add(wait).UnixNano())
+	}
+	return wait, nil
 }
 
 // post sends a row when it is its turn. What is sent is not interrupted, so that its outcome is known.
 func (im *importer) post(ctx context.Context, r *row) (int, error) {
-	im.slots <- struct{}{}
-	defer func() { <-im.slots }()
 	for {
 		if err := im.limiter.Wait(ctx); err != nil {
 			return 0, ctx.Err() // not the cause, which is another row's

@@ -56,8 +56,9 @@ func (p *program) root() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "entra-connector",
 		Short: "Keep Microsoft Entra tokens of your customers' tenants fresh in AWS Secrets Manager",
-		Long: `Calls the API of entra-connector, signed with the AWS credentials that the AWS SDK finds
-(AWS_PROFILE, AWS_REGION and so on). An API on this machine, as of make local, needs none.
+		Long: `Calls the API of entra-connector, signed with the AWS credentials that the AWS
+SDK finds (AWS_PROFILE, AWS_REGION and so on). An API on this machine, as of
+make local, needs none.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused, 4 try again later.`,
 		Version:       version + " (" + commit + ")",
@@ -67,13 +68,14 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused, 4 try again later.`,
 	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)
 	flags := root.PersistentFlags()
 	flags.StringVar(&p.apiURL, "api", "", "`URL` of the API, the stack's output ApiUrl (default $ENTRA_CONNECTOR_API)")
-	flags.StringVarP(&p.output, "output", "o", "table", "table, or json for programs")
+	flags.StringVarP(&p.output, "output", "o", "table", "`form` of the result: table, or json for programs")
 	complete(root, "output", "table", "json")
 	p.addApps(root)
 	p.addConnections(root)
 	p.addStatus(root)
 	p.addImport(root)
 	p.addExec(root)
+	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), "FlagUsages", "FlagUsagesWrapped 80"))
 	return root
 }
 

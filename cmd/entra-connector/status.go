@@ -80,7 +80,7 @@ func join(all []trouble, c api.Connection, advice api.Advice, consentURL string)
 func (p *program) addStatus(root *cobra.Command) {
 	var watch bool
 	var every time.Duration
-	cmd := p.add(root, "status", "Show how many connections are fresh, what needs a person, and what expires", cobra.NoArgs,
+	cmd := p.add(root, "status", "Show what is fresh, what needs a person and what expires", cobra.NoArgs,
 		func(ctx context.Context, c *api.Client, _ []string) error {
 			var last overview
 			var lost error // why the last look failed
