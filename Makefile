@@ -26,7 +26,7 @@ export CGO_ENABLED := 0
 export GOFLAGS := $(shell go env GOFLAGS 2>/dev/null) -buildvcs=false -trimpath -tags=lambda.norpc
 
 SETUP    := entra-connector/internal/setup
-GO_BUILD  = go build -ldflags "-s -w -X $(SETUP).version=$(VERSION) -X $(SETUP).commit=$(COMMIT)"
+GO_BUILD  = go build -ldflags "-s -w $(foreach package,$(SETUP) main,-X $(package).version=$(VERSION) -X $(package).commit=$(COMMIT))"
 
 .DEFAULT_GOAL := help
 .PHONY: help needs-go build build/local demo local test check fuzz e2e clients bench release publish clean \
@@ -40,10 +40,11 @@ needs-go:
 		echo "This needs Go $$(sed -n 's/^go //p' go.mod) or newer, the version that go.mod names (https://go.dev/dl/):"; \
 		echo "$$why"; exit 1; } >&2
 
-build: needs-go ## build the functions, build/<function>/bootstrap, for this machine or GOOS and GOARCH
-	@echo 'Building the functions. The first time this takes a minute or two.'
+build: needs-go ## build the functions and the command, build/entra-connector, for this machine or GOOS and GOARCH
+	@echo 'Building the functions and the command. The first time this takes a minute or two.'
 	@$(GO_BUILD) -o build/provision/bootstrap ./functions/provision
 	@$(GO_BUILD) -o build/refresh/bootstrap ./functions/refresh
+	@$(GO_BUILD) -o build/entra-connector ./cmd/entra-connector
 
 build/local: needs-go # for this machine, even if GOARCH names another
 	@echo 'Building the stand-ins for Entra and AWS.'
