@@ -1,186 +1,143 @@
 package connector_test
 
 import (
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
+	"math/big"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"entra-connector/internal/connector"
-
 	"entra-connector/pkg/entra"
 )
 
-const (
-	tenantA  = "aaaaaaaa-0000-4000-8000-000000000001"
-	tenantB  = "bbbbbbbb-0000-4000-8000-000000000002"
-	clientID = "cccccccc-0000-4000-8000-000000000003"
-	graph    = "https://graph.microsoft.com/.default"
-)
-
-func validRequest() connector.ProvisionFields {
-	return connector.ProvisionFields{
-		TenantID: tenantA, App: "default",
-		AppFields: &connector.AppFields{ClientID: clientID, ClientSecret: entra.NewSecret(canary), ScopeFields: connector.ScopeFields{Scope: graph}},
-	}
-}
-
-// fieldsOf returns the names of the fields that err complains of.
-func fieldsOf(t *testing.T, err error) []string {
+// certified returns a PEM file of a certificate with its key.
+func certified(t *testing.T, from, to time.Time) string {
 	t.Helper()
-	if err == nil {
-		return nil
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
 	}
-	var invalid *connector.InvalidError
-	if !errors.As(err, &invalid) {
-		t.Fatalf("error is %T: %v", err, err)
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: from, NotAfter: to}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
 	}
-	var names []string
-	for _, f := range invalid.Fields {
-		names = append(names, f.Field)
-	}
-	slices.Sort(names)
-	return names
+	return string(pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)})) +
+		string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
 }
 
+// Everything that is wrong with a request is said at once, by field, and no value is quoted. What the
+// values themselves must be like, package entra tests.
 func TestFieldRules(t *testing.T) {
-	long := strings.Repeat("x", 1024)
 	type request = connector.ProvisionFields
-	tenant := func(s string) func(*request) { return func(r *request) { r.TenantID = s } }
-	app := func(s string) func(*request) { return func(r *request) { r.App = s } }
-	connection := func(s string) func(*request) { return func(r *request) { r.Connection = s } }
-	client := func(s string) func(*request) { return func(r *request) { r.AppFields.ClientID = s } }
-	secret := func(s string) func(*request) {
-		return func(r *request) { r.AppFields.ClientSecret = entra.NewSecret(s) }
+	app := func(change func(*connector.AppFields)) func(*request) {
+		return func(r *request) { change(r.AppFields) }
 	}
-	scope := func(s string) func(*request) { return func(r *request) { r.AppFields.Scope = s } }
-	cloud := func(s string) func(*request) { return func(r *request) { r.AppFields.Cloud = s } }
-	service := func(s, cloud string) func(*request) {
-		return func(r *request) { r.AppFields.Scope, r.AppFields.Service, r.AppFields.Cloud = "", s, cloud }
+	scope := func(scope, service, cloud string) func(*request) {
+		return app(func(f *connector.AppFields) { f.Scope, f.Service, f.Cloud = scope, service, cloud })
 	}
-
-	good := map[string]func(*request){
-		"as it is":                func(*request) {},
-		"upper-case GUID":         tenant(strings.ToUpper(tenantA)),
-		"domain":                  tenant("contoso.onmicrosoft.com"),
-		"domain in mixed case":    tenant("Contoso.COM"),
-		"punycode domain":         tenant("xn--mnchen-3ya.de"),
-		"name with all kinds":     app("0a.b_c-d"),
-		"name of 64":              connection(long[:64]),
-		"secret of 1024":          secret(long),
-		"secret of wide runes":    secret(strings.Repeat("ü", 1024)),
-		"secret with inner space": secret("a b"),
-		"secret with odd signs":   secret(`~!@#$%^&*()_+{}|:"<>?=&%2B`),
-		"scope by GUID":           scope("499b84ac-1321-427f-aa17-267ca6975798/.default"),
-		"scope by api URI":        scope("api://" + clientID + "/.default"),
-		"scope of trailing slash": scope("https://database.windows.net//.default"),
-		"cloud":                   cloud("usgov"),
-		"service":                 service("azure-devops", ""),
-		"service in China":        service("microsoft-graph", "china"),
+	own := func(scope, service string) func(*request) {
+		return func(r *request) { r.AppFields, r.Scope, r.Service = nil, scope, service }
 	}
-	for name, change := range good {
-		r := validRequest()
-		change(&r)
-		if _, err := connector.ParseProvisioning(r, start); err != nil {
-			t.Errorf("%s: %v", name, err)
-		}
+	credential := func(secret, expires, certificate string, audience ...string) func(*request) {
+		return app(func(f *connector.AppFields) {
+			if f.ClientSecret = (entra.Secret{}); secret != "" {
+				f.ClientSecret = entra.NewSecret(secret)
+			}
+			if f.ClientSecretExpiresAt = expires; certificate != "" {
+				f.Certificate = entra.NewSecret(certificate)
+			}
+			for _, a := range audience {
+				f.Federation = &connector.FederationFields{Audience: a}
+			}
+		})
 	}
-
-	bad := []struct {
+	name := func(s string) func(*request) { return func(r *request) { r.App, r.Connection = s, s } }
+	file := certified(t, start, start.AddDate(1, 0, 0))
+	long := strings.Repeat("x", 64)
+	for _, tt := range []struct {
 		name   string
 		change func(*request)
-		fields string
+		wrong  string
 	}{
-		{"no tenant", tenant(""), "tenant_id"},
-		{"common", tenant("common"), "tenant_id"},
-		{"organizations in capitals", tenant("Organizations"), "tenant_id"},
-		{"consumers", tenant("consumers"), "tenant_id"},
-		{"consumers by GUID", tenant("9188040D-6C67-4C5B-B112-36A304B66DAD"), "tenant_id"},
-		{"one label", tenant("contoso"), "tenant_id"},
-		{"path trick", tenant("../common"), "tenant_id"},
-		{"encoded path trick", tenant("a.b%2f..%2fcommon"), "tenant_id"},
-		{"slash", tenant("contoso.com/oauth2"), "tenant_id"},
-		{"query", tenant("contoso.com?x"), "tenant_id"},
-		{"user info", tenant("a@contoso.com"), "tenant_id"},
-		{"port", tenant("contoso.com:443"), "tenant_id"},
-		{"empty label", tenant("contoso..com"), "tenant_id"},
-		{"trailing dot", tenant("contoso.com."), "tenant_id"},
-		{"label of 64", tenant(long[:64] + ".com"), "tenant_id"},
-		{"leading hyphen", tenant("-a.com"), "tenant_id"},
-		{"not ASCII", tenant("münchen.de"), "tenant_id"},
-		{"trailing line break", tenant(tenantA + "\n"), "tenant_id"},
-		{"NUL", tenant("contoso.com\x00"), "tenant_id"},
-		{"braces", tenant("{" + tenantA + "}"), "tenant_id"},
+		{"as it is", func(*request) {}, ""},
+		{"names of all kinds", name("0a.b_c-d"), ""},
+		{"names of 64", name(long), ""},
+		{"names of 65", name(long + "x"), "app connection"},
+		{"capital", name("Default"), "app connection"},
+		{"dots", name("a..b"), "app connection"},
+		{"leading dot", name(".a"), "app connection"},
+		{"slash", name("a/b"), "app connection"},
+		{"line break", name("a\n"), "app connection"},
+		{"no name", name(""), "app"},
+		{"no tenant", func(r *request) { r.TenantID = "" }, "tenant_id"},
+		{"client ID", app(func(f *connector.AppFields) { f.ClientID = "my-app" }), "client_id"},
 
-		{"capital in name", app("Default"), "app"},
-		{"no name", app(""), "app"},
-		{"name of 65", app(long[:65]), "app"},
-		{"dots", app("a..b"), "app"},
-		{"leading dot", connection(".a"), "connection"},
-		{"slash in name", connection("a/b"), "connection"},
-		{"line break in name", connection("a\n"), "connection"},
+		{"cloud", scope(graph, "", "usgov"), ""},
+		{"no such cloud", scope(graph, "", "germany"), "cloud"},
+		{"service", scope("", "azure-devops", ""), ""},
+		{"service in China", scope("", "microsoft-graph", "china"), ""},
+		{"service of another cloud", scope("", "azure-devops", "usgov"), "service"},
+		{"no such service", scope("", "sharepoint", ""), "service"},
+		{"no such service nor cloud", scope("", "sharepoint", "mars"), "cloud service"},
+		{"scope and service", scope(graph, "microsoft-graph", ""), "service"},
+		{"neither scope nor service", scope("", "", ""), "scope"},
+		{"no scope", scope("User.Read", "", ""), "scope"},
+		{"scope that no tag can hold", scope("https://a/"+strings.Repeat("'", 83)+"/.default", "", ""), "scope"},
+		{"scope that a tag can just hold", scope("https://a/"+strings.Repeat("'", 82)+"/.default", "", ""), ""},
+		{"own scope", own(graph, ""), ""},
+		{"own service, perhaps of another cloud", own("", "microsoft-graph"), ""},
+		{"no scope of its own", own("", ""), ""},
+		{"own scope and service", own(graph, "microsoft-graph"), "service"},
+		{"own scope that is none", own("User.Read", ""), "scope"},
+		{"own service that is none", own("", "sharepoint"), "service"},
 
-		{"client ID that is no GUID", client("my-app"), "client_id"},
-		{"spaced client ID", client(" " + clientID), "client_id"},
+		{"secret with a date", credential(canary, "2027-01-31", ""), ""},
+		{"secret with a time", credential(canary, "2027-01-31T12:00:00+01:00", ""), ""},
+		{"date gone by", credential(canary, "2026-11-23", ""), "client_secret_expires_at"},
+		{"no date", credential(canary, "31.1.2027", ""), "client_secret_expires_at"},
+		{"no such date", credential(canary, "2027-02-30", ""), "client_secret_expires_at"},
+		{"date of a certificate", credential("", "2027-01-31", file), "client_secret_expires_at"},
+		{"wrong secret", credential(canary+"\n", "", ""), "client_secret"},
+		{"no credential", credential("", "", ""), "client_secret"},
+		{"secret and certificate", credential(canary, "", file), "client_secret"},
+		{"certificate and federation", credential("", "", file, ""), "client_secret"},
+		{"certificate", credential("", "", file), ""},
+		{"certificate that is none", credential("", "", canary), "certificate"},
+		{"certificate that has expired", credential("", "", certified(t, start.AddDate(-1, 0, 0), start.Add(-1))), "certificate"},
+		{"certificate with a chain that no secret can hold", credential("", "", file+strings.Repeat("# chain\n", 6600)), "certificate"},
+		{"federation", credential("", "", "", ""), ""},
+		{"federation for another audience", credential("", "", "", "api://AzureADTokenExchangeUSGov"), ""},
+		{"federation for no audience", credential("", "", "", "a b"), "federation"},
 
-		{"leading space", secret(" " + canary), "client_secret"},
-		{"trailing line break in secret", secret(canary + "\n"), "client_secret"},
-		{"no-break space", secret(canary + "\u00a0"), "client_secret"},
-		{"tab inside", secret("a\tb"), "client_secret"},
-		{"delete character", secret("a\x7fb"), "client_secret"},
-		{"secret of 1025", secret(long + "x"), "client_secret"},
-		{"not Unicode", secret("a\xffb"), "client_secret"},
-
-		{"permission", scope("https://graph.microsoft.com/User.Read"), "scope"},
-		{"bare .default", scope("/.default"), "scope"},
-		{"relative", scope("graph.microsoft.com/.default"), "scope"},
-		{"http", scope("http://graph.microsoft.com/.default"), "scope"},
-		{"two scopes", scope(graph + " " + graph), "scope"},
-		{"query in resource", scope("https://graph.microsoft.com/?a=b/.default"), "scope"},
-		{"fragment in resource", scope("https://graph.microsoft.com/#a/.default"), "scope"},
-		{"user info in resource", scope("https://a:b@graph.microsoft.com/.default"), "scope"},
-		{"no host", scope("https:///.default"), "scope"},
-		{"quote", scope(`https://a"b/.default`), "scope"},
-		{"long scope", scope("https://" + long + "/.default"), "scope"},
-
-		{"no such cloud", cloud("germany"), "cloud"},
-		{"spaced cloud", cloud("public "), "cloud"},
-		{"no such service", service("sharepoint", ""), "service"},
-		{"service of another cloud", service("azure-devops", "usgov"), "service"},
-		{"no such service nor cloud", service("sharepoint", "mars"), "cloud service"},
-		{"scope and service", func(r *request) { r.AppFields.Service = "microsoft-graph" }, "service"},
-		{"neither scope nor service", scope(""), "scope"},
 		{"half an app", func(r *request) { r.AppFields = &connector.AppFields{Cloud: "public"} }, "client_id client_secret scope"},
 		{"everything", func(r *request) {
-			*r = request{TenantID: "x", App: "X", Connection: "/", AppFields: &connector.AppFields{ClientID: "x", ClientSecret: entra.NewSecret("\t"), ScopeFields: connector.ScopeFields{Scope: "x"}, Cloud: "x"}}
+			*r = request{TenantID: "x", App: "X", Connection: "/", AppFields: &connector.AppFields{ClientID: "x", ClientSecret: entra.NewSecret("\t"), Cloud: "x", ScopeFields: connector.ScopeFields{Scope: "x"}}}
 		}, "app client_id client_secret cloud connection scope tenant_id"},
-	}
-	for _, tt := range bad {
-		r := validRequest()
+	} {
+		r := asked(tenantA)
 		tt.change(&r)
 		_, err := connector.ParseProvisioning(r, start)
-		if got := strings.Join(fieldsOf(t, err), " "); got != tt.fields {
-			t.Errorf("%s: complains of %q, want %q", tt.name, got, tt.fields)
+		var names []string
+		if invalid := new(connector.InvalidError); errors.As(err, &invalid) {
+			for _, f := range invalid.Fields {
+				names = append(names, f.Field)
+			}
 		}
-		if err != nil && strings.Contains(err.Error(), canary) {
-			t.Errorf("%s: quotes the secret: %v", tt.name, err)
+		slices.Sort(names)
+		if got := strings.Join(names, " "); got != tt.wrong || (err == nil) != (got == "") || err != nil && strings.Contains(err.Error(), canary) {
+			t.Errorf("%s: complains of %q, want %q: %v", tt.name, got, tt.wrong, err)
 		}
 	}
-}
-
-// Whatever passes as a tenant or a scope stays one path segment or one scope.
-func FuzzFields(f *testing.F) {
-	f.Add(tenantA, graph)
-	f.Add("contoso.com", "api://x/.default")
-	f.Add("a/../b.c", "https://a/.default https://b/.default")
-	f.Fuzz(func(t *testing.T, tenant, scope string) {
-		r := validRequest()
-		r.TenantID, r.AppFields.Scope = tenant, scope
-		if _, err := connector.ParseProvisioning(r, start); err != nil {
-			return
+	for _, s := range []string{"", "a", "/a", "a/", "a/b/c", "A/b", "a/.."} {
+		if ref, err := connector.ParseConnectionRef(s); err == nil {
+			t.Errorf("%q is the connection %s", s, ref)
 		}
-		if strings.ContainsAny(tenant, "/\\?#%@: \t\r\n") || !strings.HasSuffix(scope, "/.default") || strings.ContainsAny(scope, " \t\r\n\"<>?#") {
-			t.Errorf("accepted tenant %q, scope %q", tenant, scope)
-		}
-	})
+	}
 }
