@@ -4,7 +4,6 @@ package connector_test
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -14,7 +13,6 @@ import (
 	"io"
 	"log/slog"
 	"maps"
-	"math"
 	"math/rand/v2"
 	"net/http"
 	"slices"
@@ -83,24 +81,24 @@ func TestFreshness(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSimulation(t, *simSeed, *simConnections)
 		if *simDays == 0 {
-			s.run(shift)
+			s.run(s.shift)
 		}
 		for range *simDays {
-			s.run(day)
+			s.run(s.day)
 		}
-		t.Log(s)
+		s.sum()
 		for phase, promised := range promised {
 			if l := s.least[phase]; l.seen == 0 || l.life < promised {
 				t.Errorf("%s: of %d tokens read, one had %v left, promised are %v", phase, l.seen, l.life, promised)
 			}
 		}
-		atQuota := time.Duration(float64(len(s.held)) / writesPerSecond * float64(time.Second))
+		atQuota := time.Duration(float64(len(s.readers)) / writesPerSecond * float64(time.Second))
 		if most := atQuota*11/10 + 10*time.Second; s.recovery > most {
 			t.Errorf("after a long outage everything was fresh %v into the next sweep, want %v at most", s.recovery, most)
 		}
 		// The listing is five minutes behind, so the tenants that have hung once or twice are not known
 		// yet. They are fewer than half.
-		if most := time.Duration(len(s.held)/2/sweepWorkers) * 10 * time.Second; s.delay > most {
+		if most := time.Duration(len(s.readers)/2/sweepWorkers) * 10 * time.Second; s.delay > most {
 			t.Errorf("while most tenants hang, another had its token %v into a sweep, want %v at most", s.delay, most)
 		}
 		if s.needless > 0 {
@@ -118,23 +116,24 @@ func TestFreshness(t *testing.T) {
 type simulation struct {
 	*testing.T
 	seed    uint64
+	rand    *rand.Rand
 	begin   time.Time
+	slots   int // of the schedule, so far
 	secrets *secretstoretest.Server
-	mode    atomic.Pointer[string] // of Entra: "", "503", "slow", "hang", or "crowd": many tenants hang
 	running sync.WaitGroup         // invocations
 	awake   atomic.Int32           // how many there are
 	rivals  atomic.Int32           // writes a second that other programs make meanwhile
+	mode    atomic.Pointer[string] // of Entra: "", "503", "slow", "hang", or "crowd": many tenants hang
 
 	mu      sync.Mutex // guards everything below
 	idle    []*instance
-	held    []heldToken // by the connection's number
-	asked   []int       // token requests of each
+	readers []reader // by the connection's number
 	phase   string
 	ended   time.Time // when what the phase is named after was over; zero before
 	mending time.Time // when the first sweep after that began
 	least   map[string]least
 
-	programs, sweeps, doubled, killed, refreshed, calls, throttled int
+	sweeps, doubled, killed, refreshed, requests, calls, throttled int
 
 	together time.Time     // when two sweeps last ran at once
 	needless int           // how many calls of a sweep on its own AWS throttled
@@ -142,10 +141,10 @@ type simulation struct {
 	recovery time.Duration // the same after a long outage
 }
 
-// heldToken is what a reader of one connection gets.
-type heldToken struct {
-	value           string
+// reader is what a reader of one connection gets.
+type reader struct {
 	expires, stored time.Time
+	requests        int // to Entra, for its tokens
 }
 
 // least is the smallest life of a token that was seen in a phase.
@@ -191,6 +190,7 @@ func (s *simulation) chance(of ...int) uint64 {
 	return h.Sum64()
 }
 
+// pause reports why it ended early, if it did.
 func pause(ctx context.Context, d time.Duration) error {
 	ended, cancel := context.WithTimeout(ctx, d)
 	defer cancel()
@@ -200,37 +200,36 @@ func pause(ctx context.Context, d time.Duration) error {
 
 // newSimulation has so many connections, provisioned one after the other as fast as AWS allows.
 func newSimulation(t *testing.T, seed uint64, connections int) *simulation {
-	s := &simulation{
-		T: t, seed: seed, begin: time.Now(), held: make([]heldToken, connections), asked: make([]int, connections),
-		least: make(map[string]least), phase: phaseOrdinary,
-	}
+	s := &simulation{T: t, seed: seed, readers: make([]reader, connections), least: make(map[string]least), phase: phaseOrdinary}
 	s.set("")
-	var err error
-	if s.secrets, err = secretstoretest.New(secretstoretest.Options{Quotas: secretstoretest.AWSQuotas, ListLag: 5 * time.Minute}); err != nil {
+	s.secrets, _ = secretstoretest.New(secretstoretest.Options{Quotas: secretstoretest.AWSQuotas, ListLag: 5 * time.Minute})
+	store := s.newInstance().store
+	if _, err := store.CreateApp(t.Context(), app); err != nil {
 		t.Fatal(err)
 	}
-	i := s.newInstance()
-	w := &world{t: t, bubble: true, store: i.store}
-	_, err = w.store.CreateApp(t.Context(), w.app())
-	w.must(err)
 	for n := range connections {
 		token := entra.Token{
 			TenantID: tenant(n), Type: "Bearer", AccessToken: entra.NewSecret("first"),
 			ExpiresIn: int64(3600 + s.chance(n)%1801), RequestedAt: time.Now(),
 		}
-		_, err := w.store.CreateConnection(t.Context(), seeded(n, token, nil), token)
-		w.must(err)
-		s.held[n] = heldToken{"", token.ExpiresAt(), time.Now()}
+		if _, err := store.CreateConnection(t.Context(), seeded(n, token, nil), token); err != nil {
+			t.Fatal(err)
+		}
+		s.readers[n] = reader{expires: token.ExpiresAt(), stored: time.Now()}
 	}
+	s.begin = time.Now()
 	return s
 }
 
-// answer is as much of Entra as a token request sees, with tokens that live 60 to 90 minutes.
-func (s *simulation) answer(r *http.Request) (*http.Response, error) {
+func (s *simulation) set(mode string) { s.mode.Store(&mode) }
+
+// entra is as much of Entra as a token request sees, with tokens that live 60 to 90 minutes.
+func (s *simulation) entra(r *http.Request) (*http.Response, error) {
 	n := numberOf(strings.Split(r.URL.Path, "/")[1])
 	s.mu.Lock()
-	s.asked[n]++
-	nth := s.asked[n]
+	s.requests++
+	s.readers[n].requests++
+	nth := s.readers[n].requests
 	s.mu.Unlock()
 	chance, mode, of := s.chance(n, nth), *s.mode.Load(), kindOf(n)
 	takes := 100*time.Millisecond + time.Duration(chance>>32%300)*time.Millisecond
@@ -255,8 +254,6 @@ func (s *simulation) answer(r *http.Request) (*http.Response, error) {
 	return &http.Response{StatusCode: status, Header: header, Body: io.NopCloser(strings.NewReader(body)), Request: r}, nil
 }
 
-func (s *simulation) set(mode string) { s.mode.Store(&mode) }
-
 // instance is one of Lambda's. It runs one sweep at a time, and what it has learned of AWS's throttling
 // lasts as long as it does.
 type instance struct {
@@ -265,8 +262,7 @@ type instance struct {
 	sweeper connector.Sweeper
 	began   time.Time // its sweep
 	kill    context.CancelFunc
-	writes  atomic.Int32 // after how many more writes it is killed; negative: never
-	dead    atomic.Bool
+	writes  atomic.Int32 // after how many more it is killed; negative: never
 }
 
 func (s *simulation) newInstance() *instance {
@@ -275,40 +271,23 @@ func (s *simulation) newInstance() *instance {
 	i.store = secretstore.New(secretsmanager.New(secretsmanager.Options{
 		Region: "us-east-1", BaseEndpoint: aws.String("http://aws.invalid"),
 		Credentials: credentials.NewStaticCredentialsProvider("id", "key", ""),
-		HTTPClient:  &http.Client{Transport: i.alive(i.aws), Timeout: awsTimeout},
+		HTTPClient:  &http.Client{Transport: roundTripper(i.aws), Timeout: awsTimeout},
 	}), secretstore.Config{Prefix: "entra", WritesPerSecond: writesPerSecond})
 	i.sweeper = connector.Sweeper{
 		Store: i.store, Window: window, Jitter: jitter, Now: time.Now, Log: slog.New(slog.DiscardHandler),
-		Entra: entra.NewClient(entra.ClientConfig{Transport: i.alive(s.answer)}),
+		Entra: entra.NewClient(entra.ClientConfig{Transport: roundTripper(s.entra)}),
 	}
 	return i
-}
-
-// alive lets nothing through, in neither direction, once the process is gone.
-func (i *instance) alive(next roundTripper) roundTripper {
-	gone := errors.New("the process is gone")
-	return func(r *http.Request) (*http.Response, error) {
-		if i.dead.Load() {
-			return nil, gone
-		}
-		response, err := next(r)
-		if i.dead.Load() {
-			return nil, gone
-		}
-		return response, err
-	}
 }
 
 // aws is the way to Secrets Manager and back. The simulation sees a call at the moment at which it takes
 // effect, whatever becomes of the answer.
 func (i *instance) aws(r *http.Request) (*http.Response, error) {
+	if strings.HasSuffix(r.Header.Get("X-Amz-Target"), ".UpdateSecret") && i.writes.Load() >= 0 && i.writes.Add(-1) < 0 {
+		i.kill()
+	}
 	if err := pause(r.Context(), awsAnswers/2); err != nil {
 		return nil, err
-	}
-	if strings.HasSuffix(r.Header.Get("X-Amz-Target"), ".UpdateSecret") && i.writes.Load() >= 0 && i.writes.Add(-1) < 0 {
-		i.dead.Store(true)
-		i.kill()
-		return nil, context.Canceled
 	}
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
@@ -317,8 +296,8 @@ func (i *instance) aws(r *http.Request) (*http.Response, error) {
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	response, err := inMemory(i.secrets)(r)
 	i.saw(i.began, body, response)
-	if err == nil {
-		err = pause(r.Context(), awsAnswers/2)
+	if ended := pause(r.Context(), awsAnswers/2); ended != nil {
+		return nil, ended
 	}
 	return response, err
 }
@@ -335,7 +314,7 @@ func (s *simulation) saw(began time.Time, request []byte, response *http.Respons
 	if response != nil && response.StatusCode == 400 {
 		answer, _ := io.ReadAll(response.Body)
 		response.Body = io.NopCloser(bytes.NewReader(answer))
-		if strings.Contains(string(answer), "ThrottlingException") {
+		if bytes.Contains(answer, []byte("ThrottlingException")) {
 			s.sawThrottling()
 		}
 	}
@@ -346,7 +325,7 @@ func (s *simulation) saw(began time.Time, request []byte, response *http.Respons
 		var token map[string]string
 		json.Unmarshal([]byte(value), &token)
 		expires, _ := strconv.ParseInt(token[entra.KeyExpiresAt], 10, 64)
-		s.held[n] = heldToken{value, time.Unix(expires, 0), time.Now()}
+		s.readers[n].expires, s.readers[n].stored = time.Unix(expires, 0), time.Now()
 		if s.phase == phaseCrowd && kindOf(n) == steady {
 			s.delay = max(s.delay, time.Since(began))
 		}
@@ -371,7 +350,7 @@ func (s *simulation) see(n int) {
 		return
 	}
 	l, seen := s.least[s.phase]
-	if life := time.Until(s.held[n].expires); !seen || life < l.life {
+	if life := time.Until(s.readers[n].expires); !seen || life < l.life {
 		l.life, l.connection, l.at = life, n, time.Since(s.begin)
 	}
 	l.seen++
@@ -386,7 +365,7 @@ func (s *simulation) enter(phase string) {
 }
 
 func (s *simulation) next(phase string) {
-	for n := range s.held {
+	for n := range s.readers {
 		s.see(n)
 	}
 	s.phase, s.ended, s.mending = phase, time.Time{}, time.Time{}
@@ -424,11 +403,11 @@ func (s *simulation) invoke(killAfter int) {
 		defer s.awake.Add(-1)
 		defer cancel()
 		report, err := i.sweeper.Sweep(ctx, connector.SweepRequest{})
+		took := time.Since(i.began)
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		took := time.Since(i.began)
 		switch {
-		case i.dead.Load():
+		case errors.Is(ctx.Err(), context.Canceled):
 			s.killed++
 			return
 		case took >= lambdaTimeout:
@@ -452,9 +431,8 @@ func (s *simulation) invoke(killAfter int) {
 func (s *simulation) rival(every time.Duration) {
 	for s.awake.Load() > 0 {
 		r, _ := http.NewRequestWithContext(s.Context(), "POST", "http://aws.invalid/", strings.NewReader("{}"))
-		r.Header.Set("X-Amz-Target", "secretsmanager.UpdateSecret")
-		r.Header.Set("Content-Type", "application/x-amz-json-1.1")
-		r.Header.Set("Authorization", "AWS4-HMAC-SHA256 Credential=rival/")
+		r.Header = http.Header{"X-Amz-Target": {"secretsmanager.UpdateSecret"}, "Content-Type": {"application/x-amz-json-1.1"},
+			"Authorization": {"AWS4-HMAC-SHA256 Credential=rival/"}}
 		inMemory(s.secrets)(r)
 		time.Sleep(every)
 	}
@@ -464,15 +442,15 @@ func (s *simulation) rival(every time.Duration) {
 func (s *simulation) settle(took time.Duration) {
 	var last time.Time
 	stale := 0
-	for n, h := range s.held {
+	for n, r := range s.readers {
 		if of := kindOf(n); of != steady && of != crowd {
 			continue
 		}
-		if time.Until(h.expires) < window-took-time.Second {
+		if time.Until(r.expires) < window-took-time.Second {
 			stale++
 		}
-		if h.stored.After(last) {
-			last = h.stored
+		if r.stored.After(last) {
+			last = r.stored
 		}
 	}
 	if stale > 0 {
@@ -493,68 +471,60 @@ func (s *simulation) logf(format string, args ...any) {
 	}
 }
 
-// String sums up.
-func (s *simulation) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	requests := 0
-	for _, n := range s.asked {
-		requests += n
-	}
-	var b strings.Builder
-	fmt.Fprintf(&b, "seed %d: %.1f days, %d connections, %d sweeps (%d doubled, %d killed), %d refreshes, %d requests to Entra, %d calls to AWS (%d throttled)",
-		s.seed, time.Since(s.begin).Hours()/24, len(s.held), s.sweeps, s.doubled, s.killed, s.refreshed, requests, s.calls, s.throttled)
+// sum logs what happened.
+func (s *simulation) sum() {
+	s.Logf("seed %d: %.1f days, %d connections, %d sweeps (%d doubled, %d killed), %d refreshes, %d requests to Entra, %d calls to AWS (%d throttled)",
+		s.seed, time.Since(s.begin).Hours()/24, len(s.readers), s.sweeps, s.doubled, s.killed, s.refreshed, s.requests, s.calls, s.throttled)
 	for _, phase := range slices.Sorted(maps.Keys(s.least)) {
 		l := s.least[phase]
-		fmt.Fprintf(&b, "\n  %-14s least life %v, of %d (connection %d, at %v)", phase, l.life.Round(time.Millisecond), l.seen, l.connection, l.at.Round(time.Second))
+		s.Logf("%-14s least life %v, of %d (connection %d, at %v)", phase, l.life.Round(time.Millisecond), l.seen, l.connection, l.at.Round(time.Second))
 	}
-	fmt.Fprintf(&b, "\n  at most %v into a sweep for a token while most tenants hang, and %v until all are fresh after a long outage",
-		s.delay.Round(time.Millisecond), s.recovery.Round(time.Millisecond))
-	return b.String()
+	s.Logf("at most %v into a sweep for a token while most tenants hang, and %v until all are fresh after a long outage", s.delay, s.recovery)
 }
 
 // shift is the most important of what a day has, in nine hours.
-func shift(p *program) {
-	p.quiet(8)
-	p.killedSweep(0)
-	p.lasting(phaseOutage, entraFails, outage)
-	p.lasting(phaseOutage, awsThrottles, outage)
-	p.rivals(func() {
-		p.quiet(4)
-		p.killedSweep(20)
+func (s *simulation) shift() {
+	s.quiet(8)
+	s.killedSweep(0)
+	s.lasting(phaseOutage, entraFails, outage)
+	s.lasting(phaseOutage, awsThrottles, outage)
+	s.withRivals(func() {
+		s.quiet(4)
+		s.killedSweep(20)
 	})
-	p.lasting(phaseCrowd, entraIs("crowd"), 12)
-	p.lasting(phaseLong, allFails, 20)
+	s.lasting(phaseCrowd, entraIs("crowd"), 12)
+	s.lasting(phaseLong, allFails, 20)
 }
 
 // day has everything, in whatever order.
-func day(p *program) {
-	p.quiet(8)
-	long := []trouble{entraIs("hang"), awsFails, awsThrottles, awsHangs, allFails}[p.rand.IntN(5)]
+func (s *simulation) day() {
+	first := s.slots
+	s.quiet(8)
+	long := []trouble{entraIs("hang"), awsFails, awsThrottles, awsHangs, allFails}[s.rand.IntN(5)]
 	acts := []func(){
-		func() { p.killedSweep(0) },
-		func() { p.killedSweep(p.rand.IntN(20)) },
-		func() { p.killedSweep(p.rand.IntN(200)) },
+		func() { s.killedSweep(0) },
+		func() { s.killedSweep(s.rand.IntN(20)) },
+		func() { s.killedSweep(s.rand.IntN(200)) },
 		func() {
-			p.rivals(func() {
-				p.quiet(8)
-				p.killedSweep(0)
-				p.killedSweep(p.rand.IntN(20))
-				p.lasting(phaseOutage, entraFails, outage)
-				p.quiet(8)
+			s.withRivals(func() {
+				s.quiet(8)
+				s.killedSweep(0)
+				s.killedSweep(s.rand.IntN(20))
+				s.lasting(phaseOutage, entraFails, outage)
+				s.quiet(8)
 			})
 		},
-		func() { p.lasting(phaseCrowd, entraIs("crowd"), 24) },
-		func() { p.lasting(phaseLong, long, 24) },
+		func() { s.lasting(phaseCrowd, entraIs("crowd"), 24) },
+		func() { s.lasting(phaseLong, long, 24) },
 	}
 	for _, t := range []trouble{entraFails, entraIs("hang"), awsFails, awsThrottles, awsHangs, awsHas(secretstoretest.Fault{Op: "UpdateSecret", After: true})} {
-		acts = append(acts, func() { p.lasting(phaseOutage, t, outage) })
+		acts = append(acts, func() { s.lasting(phaseOutage, t, outage) })
 	}
-	p.rand.Shuffle(len(acts), func(i, j int) { acts[i], acts[j] = acts[j], acts[i] })
+	s.rand.Shuffle(len(acts), func(i, j int) { acts[i], acts[j] = acts[j], acts[i] })
 	for _, act := range acts {
 		act()
 	}
-	p.quiet(24*60/5 - len(p.slots))
+	s.quiet(24*60/5 - (s.slots - first))
 }
 
 // trouble begins, and ends what it began.
@@ -576,7 +546,7 @@ var (
 		awsFails.begin(s)
 		s.set("503")
 		time.AfterFunc(95*time.Minute, s.secrets.ClearFaults)
-	}, func(s *simulation) { s.set("") }}
+	}, entraIs("").end}
 )
 
 func entraIs(mode string) trouble {
@@ -587,92 +557,80 @@ func awsHas(f secretstoretest.Fault) trouble {
 	return trouble{func(s *simulation) { s.secrets.Fail(f) }, func(s *simulation) { s.secrets.ClearFaults() }}
 }
 
-// program is what happens in a simulation, and when.
-type program struct {
-	rand   *rand.Rand
-	slots  []slot
-	events []event
-}
-
-// slot is one event of the schedule.
-type slot struct {
-	late      time.Duration // EventBridge Scheduler comes within a minute
-	doubled   bool          // and at least once
-	killAfter int           // so many writes; never where it is negative
-}
-
-type event struct {
-	at time.Duration
-	do func(*simulation)
-}
-
-func (p *program) plan(at time.Duration, do func(*simulation)) {
-	p.events = append(p.events, event{at, do})
-}
-
-func (p *program) quiet(slots int) {
-	for range slots {
-		p.slots = append(p.slots, slot{time.Duration(p.rand.IntN(60_000)) * time.Millisecond, p.rand.IntN(10) == 0, -1})
-	}
-}
-
 const (
-	settles = 9 // slots between two troubles
+	settles = 9 // slots of the schedule between two troubles
 	outage  = 3 // slots: 15 minutes, which four sweeps begin in
 )
 
+// sleepTo sleeps until so long after the next slot of the schedule.
+func (s *simulation) sleepTo(late time.Duration) {
+	time.Sleep(time.Until(s.begin.Add(time.Duration(s.slots)*every + late)))
+}
+
+// tick is the next event of the schedule.
+func (s *simulation) tick(late time.Duration, killAfter int) {
+	s.sleepTo(late)
+	s.slots++
+	s.invoke(killAfter)
+}
+
+// quiet is so many events of the schedule. EventBridge Scheduler comes within a minute, and at least once.
+func (s *simulation) quiet(slots int) {
+	for range slots {
+		s.tick(time.Duration(s.rand.IntN(60_000))*time.Millisecond, -1)
+		if s.rand.IntN(10) == 0 {
+			time.Sleep(time.Duration(s.rand.IntN(2000)) * time.Millisecond)
+			s.doubled++
+			s.invoke(-1)
+		}
+	}
+}
+
 // killedSweep loses a sweep: the one before was early, the one after is late.
-func (p *program) killedSweep(writes int) {
-	n := len(p.slots) + 1
-	p.quiet(settles)
-	p.slots[n-1].late = 0
-	p.slots[n] = slot{time.Minute, false, writes}
-	p.slots[n+1].late = time.Minute
-	at := time.Duration(n)*every + p.slots[n].late
-	p.plan(at-1, func(s *simulation) { s.enter(phaseKilled) })
-	p.plan(at+1, (*simulation).over)
+func (s *simulation) killedSweep(writes int) {
+	s.tick(0, -1)
+	s.sleepTo(time.Minute - 1)
+	s.enter(phaseKilled)
+	s.tick(time.Minute, writes)
+	time.Sleep(1)
+	s.over()
+	s.tick(time.Minute, -1)
+	s.quiet(settles - 3)
 }
 
 // lasting lasts so many slots, with as many sweeps in it as can be: the one before was early, the first in
 // it is late, the last in it is early, and the one after it is late.
-func (p *program) lasting(phase string, what trouble, slots int) {
-	first := len(p.slots) + 1
-	last := first + slots
-	p.quiet(slots + settles)
-	p.slots[first-1].late, p.slots[first].late = 0, time.Minute
-	p.slots[last].late, p.slots[last+1].late = 0, time.Minute
-	at := time.Duration(first)*every + p.slots[first].late - time.Second
-	p.plan(at, func(s *simulation) { s.enter(phase); what.begin(s) })
-	p.plan(at+time.Duration(slots)*every, func(s *simulation) { what.end(s); s.over() })
+func (s *simulation) lasting(phase string, what trouble, slots int) {
+	s.tick(0, -1)
+	s.sleepTo(time.Minute - time.Second)
+	s.enter(phase)
+	what.begin(s)
+	s.tick(time.Minute, -1)
+	s.quiet(slots - 1)
+	s.tick(0, -1)
+	s.sleepTo(time.Minute - time.Second - every)
+	what.end(s)
+	s.over()
+	s.tick(time.Minute, -1)
+	s.quiet(settles - 3)
 }
 
 // rivals lets other programs make 30 of the 50 writes a second meanwhile.
-func (p *program) rivals(meanwhile func()) {
-	p.plan(time.Duration(len(p.slots))*every, func(s *simulation) { s.rivals.Store(30); s.enter(phaseRival) })
+func (s *simulation) withRivals(meanwhile func()) {
+	s.sleepTo(0)
+	s.rivals.Store(30)
+	s.enter(phaseRival)
 	meanwhile()
-	p.plan(time.Duration(len(p.slots))*every, func(s *simulation) { s.rivals.Store(0); s.enter(phaseOrdinary) })
+	s.sleepTo(0)
+	s.rivals.Store(0)
+	s.enter(phaseOrdinary)
 }
 
 // run runs a program, and waits for its last sweep.
-func (s *simulation) run(plan func(*program)) {
-	s.programs++
-	p := &program{rand: rand.New(rand.NewPCG(s.seed, uint64(s.programs)))}
-	plan(p)
-	for n, slot := range p.slots {
-		at := time.Duration(n)*every + slot.late
-		p.plan(at, func(s *simulation) { s.invoke(slot.killAfter) })
-		if slot.doubled {
-			at += time.Duration(p.rand.IntN(2000)) * time.Millisecond
-			p.plan(at, func(s *simulation) { s.doubled++; s.invoke(math.MinInt32) })
-		}
-	}
-	slices.SortStableFunc(p.events, func(a, b event) int { return cmp.Compare(a.at, b.at) })
-	begin := time.Now()
-	for _, e := range p.events {
-		time.Sleep(time.Until(begin.Add(e.at)))
-		e.do(s)
-	}
-	time.Sleep(time.Until(begin.Add(time.Duration(len(p.slots)) * every)))
+func (s *simulation) run(program func()) {
+	s.rand = rand.New(rand.NewPCG(s.seed, uint64(s.slots)))
+	program()
+	s.sleepTo(0)
 	s.running.Wait()
 	if s.phase != phaseOrdinary {
 		s.Errorf("the effects of the %s last to the end", s.phase)

@@ -3,6 +3,8 @@ package connector
 import (
 	"encoding/base64"
 	"errors"
+	"fmt"
+	"math/rand/v2"
 	"slices"
 	"testing"
 	"time"
@@ -15,7 +17,7 @@ var now = time.Date(2026, 11, 23, 1, 0, 0, 0, time.UTC)
 // aged returns a connection with a token of this life, and this much of it left.
 func aged(life, left time.Duration) Connection {
 	at := now.Add(left - life)
-	return Connection{Lifetime: life, ExpiresAt: now.Add(left), RefreshedAt: at, AppRotatedAt: at}
+	return Connection{TenantID: "contoso.com", Lifetime: life, ExpiresAt: now.Add(left), RefreshedAt: at, AppRotatedAt: at}
 }
 
 func (c Connection) failing(status Status, next time.Duration) Connection {
@@ -55,20 +57,30 @@ func TestDue(t *testing.T) {
 			t.Errorf("%s: due %t", tt.name, got)
 		}
 	}
-	// Jitter makes it due sooner by up to a part of the time, which differs from connection to connection.
-	early := 0
-	for n := range 100 {
-		c := aged(time.Hour, 33*time.Minute)
-		c.Name = string(rune('a' + n))
-		if due(c, App{}, 30*time.Minute, 0.25, now) {
-			early++
+}
+
+// Connections that were provisioned together do not fall due together for ever, however punctual the
+// schedule is.
+func TestJitter(t *testing.T) {
+	for _, late := range []time.Duration{0, time.Minute} {
+		const many, slots = 120, 24 * 12
+		all := slices.Repeat([]Connection{aged(time.Hour, 0)}, many)
+		random := rand.New(rand.NewPCG(1, 0))
+		refreshed := make([]int, 2*slots) // two days
+		for slot := range refreshed {
+			at := now.Add(time.Duration(slot)*5*time.Minute + time.Duration(random.Int64N(int64(late)+1)))
+			for n, c := range all {
+				if c.Name = fmt.Sprint(n); due(c, App{}, 30*time.Minute, 0.25, at) {
+					all[n].RefreshedAt, all[n].ExpiresAt = at, at.Add(time.Hour)
+					refreshed[slot]++
+				} else if left := c.ExpiresAt.Sub(at); left < 30*time.Minute {
+					t.Errorf("one has %v left and is not due", left)
+				}
+			}
 		}
-		if c.ExpiresAt = now.Add(37*time.Minute + 30*time.Second); due(c, App{}, 30*time.Minute, 0.25, now) {
-			t.Errorf("%s is due too soon", c.Name)
+		if first, most := refreshed[0], slices.Max(refreshed[slots/4:]); first != many || most > many/3 {
+			t.Errorf("late by at most %v: %d due together at first, %d after a quarter of a day", late, first, most)
 		}
-	}
-	if early < 40 || early > 80 {
-		t.Errorf("%d of a hundred are due three minutes sooner, want about sixty", early)
 	}
 }
 
@@ -172,6 +184,13 @@ func TestSpending(t *testing.T) {
 	if writes != 30 || spent(whole, now.Add(pace)) || !spent(spend(whole, now.Add(pace)), now.Add(pace)) {
 		t.Errorf("%d writes at once, and then one more in each %v: want 30", writes, pace)
 	}
+	whole = now
+	for n := range 1000 { // as often as an ordinary token is due
+		at := now.Add(time.Duration(n) * 30 * time.Minute)
+		if whole = spend(whole, at); spent(whole, at) {
+			t.Fatalf("an ordinary token waits after %d writes", n+1)
+		}
+	}
 	wrong := now.Add(101 * pace) // which no right clock has written
 	if spent(wrong, now) || !spend(wrong, now).Equal(now.Add(pace)) {
 		t.Errorf("a wrong clock parks a connection until %v", spend(wrong, now))
@@ -222,6 +241,80 @@ func TestSeen(t *testing.T) {
 	}
 	if got := expired.failing(StatusRefused, 0).Seen(now); got.Status() != StatusRefused {
 		t.Errorf("refused it is %s", got.Status())
+	}
+}
+
+// What the metrics are made of: connections as they were before a sweep, and as it leaves them.
+func TestHealth(t *testing.T) {
+	fine := aged(time.Hour, 40*time.Minute)
+	since := func(status Status, ago time.Duration) Connection {
+		c := aged(time.Hour, 20*time.Minute).failing(status, 0)
+		c.Failure.At, c.Failure.RefusedSince = now, now.Add(-ago)
+		return c
+	}
+	var app, all tally
+	for _, tt := range []struct {
+		name          string
+		before, after Connection
+		want          Health
+	}{
+		{"healthy", fine, fine, Health{Healthy: 1}},
+		{"newly refused", fine, since(StatusRefused, 0), Health{Refused: 1, NewlyRefused: 1}},
+		{"still refused", since(StatusRefused, time.Hour), since(StatusRefused, time.Hour), Health{Refused: 1}},
+		{"refused before, which the listing does not show", fine, since(StatusRefused, time.Hour), Health{Refused: 1}},
+		{"recovered", since(StatusRefused, time.Hour), fine, Health{Recovered: 1, Healthy: 1}},
+		{"between the two", since(StatusRefused, time.Hour), since(StatusRetrying, time.Hour), Health{Healthy: 1}},
+		{"unreadable", Connection{}.failing(StatusRefused, 0), Connection{}.failing(StatusRefused, 0), Health{Refused: 1, NewlyRefused: 1}},
+		{"unknown", fine, Connection{TenantID: "contoso.com"}.failing(StatusRetrying, 0), Health{}},
+	} {
+		var one tally
+		one.see(tt.before, tt.after)
+		got := one.health(now)
+		if got.ShortestLife = 0; fmt.Sprint(got) != fmt.Sprint(tt.want) {
+			t.Errorf("%s: %+v, want %+v", tt.name, got, tt.want)
+		}
+		one.fail("refused")
+		app.add(one)
+	}
+	app.fail("store")
+	all.add(app)
+	all.add(tally{})
+	want := Health{Refused: 4, NewlyRefused: 2, Recovered: 1, Healthy: 3, ShortestLife: 20 * time.Minute, FailedBy: map[string]int{"refused": 8, "store": 1}}
+	if got := all.health(now); fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("together: %+v, want %+v", got, want)
+	}
+}
+
+// A credential is reported a month, a week and a day before its end.
+func TestExpiring(t *testing.T) {
+	const day = 24 * time.Hour
+	for left, days := range map[time.Duration]int{30*day + 1: -1, 30 * day: 30, 7*day + 1: 30, 7 * day: 7, day: 1, 1: 1, 0: 0, -day: 0} {
+		app := App{Name: "a", Registration: entra.Registration{Credential: entra.Credential{SecretExpiresAt: now.Add(left)}}}
+		got, soon := app.Expiring(now)
+		if soon != (days >= 0) || soon && got != (Expiring{"a", "client_secret", now.Add(left), days}) {
+			t.Errorf("%v left: %+v, %t", left, got, soon)
+		}
+	}
+}
+
+// Connections of the same credential, tenant and scope need the same token, also across apps.
+func TestNeeds(t *testing.T) {
+	app := App{Name: "a", Registration: entra.Registration{ClientID: "id", Cloud: entra.Public, Credential: entra.Credential{ClientSecret: entra.NewSecret("s")}}}
+	c := Connection{ConnectionRef: ConnectionRef{"a", "one"}, TenantID: "t", Scope: "s"}
+	all := make(needs)
+	first := all.of(app, c)
+	for name, change := range map[string]func(*App, *Connection){
+		"":           func(a *App, c *Connection) { a.Name, c.App, c.Name, c.Version = "b", "b", "two", "v" },
+		"credential": func(a *App, _ *Connection) { a.Credential.ClientSecret = entra.NewSecret("other") },
+		"client":     func(a *App, _ *Connection) { a.ClientID = "other" },
+		"cloud":      func(a *App, _ *Connection) { a.Cloud = entra.China },
+		"tenant":     func(_ *App, c *Connection) { c.TenantID = "other" },
+		"scope":      func(_ *App, c *Connection) { c.Scope = "other" },
+	} {
+		otherApp, other := app, c
+		if change(&otherApp, &other); (all.of(otherApp, other) == first) != (name == "") {
+			t.Errorf("connections that differ in %q share a token: %t", name, name != "")
+		}
 	}
 }
 

@@ -41,6 +41,10 @@ const (
 	refusedAtOnce = 7000112
 )
 
+// app is the app as it is registered.
+var app = connector.App{Name: "default", Scope: graph, Registration: entra.Registration{
+	ClientID: clientID, Credential: entra.Credential{ClientSecret: entra.NewSecret(canary)}, Cloud: entra.Public}}
+
 var start = time.Date(2026, 11, 23, 1, 0, 0, 0, time.UTC)
 
 // world is the package between the two stand-ins, with the real Secrets Manager adapter as its store and
@@ -49,9 +53,7 @@ type world struct {
 	t           *testing.T
 	entra       *entratest.Server
 	secrets     *secretstoretest.Server
-	client      *entra.Client
 	store       *secretstore.Store
-	prover      connector.Prover
 	provisioner *connector.Provisioner
 	refresher   *connector.Refresher
 	apps        *connector.Apps
@@ -59,7 +61,6 @@ type world struct {
 
 	bubble bool
 	ahead  atomic.Int64        // of start
-	ticks  int64               // by how much each look at the clock moves it
 	asking func(tenant string) // is called before each token request; may be nil
 
 	mu   sync.Mutex // guards everything below
@@ -82,7 +83,7 @@ func newWorld(t *testing.T, s setup) *world {
 		w.entra.AddTenant(entratest.Tenant{ID: tenant, Domains: []string{domain}})
 		w.entra.Consent(tenant, clientID, "User.Read.All")
 	}
-	w.client = entra.NewClient(entra.ClientConfig{Authority: "https://entra.invalid", Now: w.Now, Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+	client := entra.NewClient(entra.ClientConfig{Authority: "https://entra.invalid", Now: w.Now, Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
 		if w.asking != nil && strings.HasSuffix(r.URL.Path, "/token") {
 			w.asking(strings.Split(r.URL.Path, "/")[1])
 		}
@@ -98,11 +99,11 @@ func newWorld(t *testing.T, s setup) *world {
 		RetryMaxAttempts: 1, // a test that fails a call means each try of it
 	}), secretstore.Config{Prefix: "entra"})
 	log := slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	w.prover = connector.Prover{Store: w.store, Entra: w.client}
-	w.provisioner = &connector.Provisioner{Store: w.store, Prover: w.prover, Now: w.Now, Changed: w.changed}
-	w.refresher = &connector.Refresher{Store: w.store, Prover: w.prover, Now: w.Now, Log: log, Changed: w.changed}
-	w.apps = &connector.Apps{Store: w.store, Prover: w.prover, Now: w.Now}
-	w.sweeper = &connector.Sweeper{Store: w.store, Entra: w.client, Window: 30 * time.Minute, Now: w.Now, Log: log, Changed: w.changed}
+	prover := connector.Prover{Store: w.store, Entra: client}
+	w.provisioner = &connector.Provisioner{Store: w.store, Prover: prover, Now: w.Now, Changed: w.changed}
+	w.refresher = &connector.Refresher{Store: w.store, Prover: prover, Now: w.Now, Log: log, Changed: w.changed}
+	w.apps = &connector.Apps{Store: w.store, Prover: prover, Now: w.Now}
+	w.sweeper = &connector.Sweeper{Store: w.store, Entra: client, Window: 30 * time.Minute, Now: w.Now, Log: log, Changed: w.changed}
 	t.Cleanup(func() {
 		for _, secret := range append(w.entra.Tokens(), canary, rotated) {
 			if strings.Contains(w.log.String(), secret) {
@@ -117,10 +118,15 @@ func (w *world) Now() time.Time {
 	if w.bubble {
 		return time.Now()
 	}
-	return start.Add(time.Duration(w.ahead.Add(w.ticks)))
+	return start.Add(time.Duration(w.ahead.Load()))
 }
 
-func (w *world) advance(d time.Duration) { w.ahead.Add(int64(d)) }
+func (w *world) advance(d time.Duration) {
+	if w.bubble {
+		time.Sleep(d)
+	}
+	w.ahead.Add(int64(d))
+}
 
 // Write takes a line of the log.
 func (w *world) Write(line []byte) (int, error) {
@@ -135,12 +141,12 @@ func (w *world) changed(_ context.Context, c connector.Connection) {
 	w.told = append(w.told, fmt.Sprint(c.TenantID[:1], " ", c.Status()))
 }
 
-// news returns what Changed was told since the last time.
+// news returns what Changed was told since the last time, sorted.
 func (w *world) news() string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	defer func() { w.told = nil }()
-	return strings.Join(w.told, ", ")
+	return strings.Join(slices.Sorted(slices.Values(w.told)), ", ")
 }
 
 type roundTripper func(*http.Request) (*http.Response, error)
@@ -166,38 +172,24 @@ func inMemory(h http.Handler) roundTripper {
 	}
 }
 
-// app returns the app as it is registered, not as it is stored.
-func (w *world) app() connector.App {
-	return connector.App{Name: "default", Scope: graph, Registration: entra.Registration{
-		ClientID: clientID, Credential: entra.Credential{ClientSecret: entra.NewSecret(canary)}, Cloud: entra.Public,
-	}}
+// put creates or replaces the app, with this client secret.
+func (w *world) put(ctx context.Context, secret string) error {
+	f := *asked("").AppFields
+	f.ClientSecret = entra.NewSecret(secret)
+	return w.putAs(ctx, "default", f)
 }
 
-// fields are those of an app with a client secret.
-func fields(app connector.App) connector.AppFields {
-	return connector.AppFields{ClientID: app.ClientID, ClientSecret: app.Credential.ClientSecret, Cloud: string(app.Cloud),
-		ScopeFields: connector.ScopeFields{Scope: app.Scope}}
-}
-
-// put creates or replaces an app.
-func (w *world) put(ctx context.Context, app connector.App) (connector.App, bool, error) {
-	request, err := connector.ParseAppRequest(app.Name, fields(app), w.Now())
+func (w *world) putAs(ctx context.Context, name string, f connector.AppFields) error {
+	request, err := connector.ParseAppRequest(name, f, w.Now())
 	w.must(err)
-	return w.apps.Put(ctx, request)
-}
-
-// putSecret replaces the app's client secret.
-func (w *world) putSecret(ctx context.Context, secret string) error {
-	app := w.app()
-	app.Credential.ClientSecret = entra.NewSecret(secret)
-	_, _, err := w.put(ctx, app)
+	_, _, err = w.apps.Put(ctx, request)
 	return err
 }
 
 // asked is a request for a connection with its app.
 func asked(tenant string) connector.ProvisionFields {
-	f := fields((&world{}).app())
-	return connector.ProvisionFields{TenantID: tenant, App: "default", AppFields: &f}
+	return connector.ProvisionFields{TenantID: tenant, App: "default", AppFields: &connector.AppFields{
+		ClientID: clientID, ClientSecret: entra.NewSecret(canary), ScopeFields: connector.ScopeFields{Scope: graph}}}
 }
 
 func (w *world) provisionAs(ctx context.Context, f connector.ProvisionFields) (connector.Connection, bool, error) {
@@ -223,7 +215,8 @@ func (w *world) seed(n int, left time.Duration, failure *connector.Failure) conn
 	w.t.Helper()
 	w.entra.AddTenant(entratest.Tenant{ID: tenant(n)})
 	w.entra.Consent(tenant(n), clientID, "User.Read.All")
-	if _, err := w.store.CreateApp(w.t.Context(), w.app()); !errors.Is(err, connector.ErrExists) {
+	if _, ok := w.secrets.Look("entra/apps/default"); !ok {
+		_, err := w.store.CreateApp(w.t.Context(), app)
 		w.must(err)
 	}
 	token := entra.Token{TenantID: tenant(n), Type: "Bearer", AccessToken: entra.NewSecret("seeded"), ExpiresIn: 3600, RequestedAt: w.Now().Add(left - time.Hour)}

@@ -1,9 +1,16 @@
 package secretstore
 
 import (
+	"cmp"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
+
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	"github.com/aws/smithy-go"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
+	"golang.org/x/time/rate"
 
 	"entra-connector/internal/connector"
 	"entra-connector/pkg/entra"
@@ -16,6 +23,49 @@ func TestSuccessorsStay(t *testing.T) {
 	for nth, want := range []string{"43c1dc1c-4c85-1e08-23d3-efae0ad8793f", "fd99b4d9-f2d6-0db1-01db-f10e3d4080d1"} {
 		if got := successor("a version", nth); got != want {
 			t.Errorf("successor %d is %s, want %s", nth, got, want)
+		}
+	}
+}
+
+// A throttled attempt lowers the limit by a quarter, but not twice for what had its turn before. A minute of
+// success at the limit raises it from nothing to the ceiling again.
+func TestLearning(t *testing.T) {
+	throttled := &smithy.GenericAPIError{Code: "ThrottlingException"}
+	for ceiling, full := range map[float64]float64{45: 45, 0: 50, 0.5: 0.5} {
+		p := newPace(ceiling, writesQuota, 1)
+		if got := float64(p.limiter.Limit()); got != cmp.Or(ceiling, float64(rate.Inf)) {
+			t.Errorf("at first the limit is %v", got)
+		}
+		p.learn(throttled)
+		p.learn(throttled)
+		if got := float64(p.limiter.Limit()); got != max(full*3/4, min(1, full)) {
+			t.Errorf("ceiling %v: once throttled the limit is %v", ceiling, got)
+		}
+		for range 20 {
+			p.loweredAt = time.Now().Add(-3 * time.Second)
+			p.learn(throttled)
+		}
+		if got := float64(p.limiter.Limit()); got != min(1, full) {
+			t.Errorf("ceiling %v: throttled for ever the limit is %v", ceiling, got)
+		}
+		seconds := 0.0
+		for ; float64(p.limiter.Limit()) < full; seconds += 1 / float64(p.limiter.Limit()) {
+			p.learn(nil)
+		}
+		if full > 1 && (seconds < 30 || seconds > 61) || p.limiter.Limit() > rate.Limit(full) {
+			t.Errorf("ceiling %v: the limit is back after %.0f seconds", ceiling, seconds)
+		}
+	}
+}
+
+// An answer with status 500 or more may be another one later, whatever its code.
+func TestStrangeAnswers(t *testing.T) {
+	for status, temporary := range map[int]bool{520: true, 501: true, 499: false, 400: false} {
+		answer := &smithyhttp.Response{Response: &http.Response{StatusCode: status}}
+		err := &awshttp.ResponseError{ResponseError: &smithyhttp.ResponseError{Response: answer, Err: &smithy.GenericAPIError{Code: "SomethingNew"}}}
+		want := connector.StoreError{Op: "Op", Secret: "secret", Code: "SomethingNew", Temporary: temporary}
+		if got, ok := storeError(t.Context(), "Op", "secret", err).(*connector.StoreError); !ok || *got != want {
+			t.Errorf("status %d: %+v, want %+v", status, got, want)
 		}
 	}
 }
