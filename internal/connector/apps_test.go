@@ -14,91 +14,59 @@ import (
 	"time"
 
 	"entra-connector/internal/connector"
-	"entra-connector/internal/secretstore/secretstoretest"
 	"entra-connector/pkg/entra"
 	"entra-connector/pkg/entra/entratest"
 )
 
-const (
-	ok       = connector.StatusOK
-	retrying = connector.StatusRetrying
-	refused  = connector.StatusRefused
-	spoiled  = connector.Status("spoiled") // by somebody else
-)
-
-// junk leaves pages of a listing empty, where a name would come.
-func (w *world) junk(name string, pages int) {
-	for n := range 100 * pages {
-		w.secrets.Edit(fmt.Sprintf("entra/connections/default/%s/%04d", name, n), func(*secretstoretest.Secret) {})
-	}
-}
-
-// An app is deleted only when no page of the listing has a connection that is really there, nor is there
-// one that is too young to be listed.
+// An app is deleted only when no page of the listing has a connection that is really there. For those that
+// are too young to be listed, see TestMeetings.
 func TestAnAppInUseIsNotDeleted(t *testing.T) {
-	for _, tt := range []struct {
-		name    string
-		seeds   int
-		deleted int // of them, and still listed
-		young   bool
-		junk    int
-		gone    bool // the app, in the end
+	for name, tt := range map[string]struct {
+		has, deleted, junk int // connections, those of them that are still listed, pages before them
+		want               string
 	}{
-		{"on the first page", 1, 0, false, 0, false},
-		{"on the last page", 1, 0, false, 2, false},
-		{"behind those that are deleted", 101, 100, false, 0, false},
-		{"too young to be listed", 0, 0, true, 0, false},
-		{"too young to be listed, behind others", 3, 3, true, 1, false},
-		{"all deleted", 3, 3, false, 1, true},
-		{"none", 0, 0, false, 0, true},
+		"on the first page":                     {1, 0, 0, "connections use the app"},
+		"on the last page":                      {1, 0, 2, "connections use the app"},
+		"behind those that are listed, deleted": {101, 100, 0, "connections use the app"},
+		"all deleted":                           {3, 3, 1, "<nil>"},
+		"none":                                  {0, 0, 0, "<nil>"},
 	} {
 		w := newWorld(t, setup{lag: 5 * time.Minute})
 		w.must(w.put(t.Context(), canary))
-		w.seedAll(0, tt.seeds, time.Hour, nil)
+		w.seedAll(0, tt.has, time.Hour, nil)
 		w.junk("0", tt.junk)
 		w.advance(6 * time.Minute)
 		for n := range tt.deleted {
 			w.must(w.store.DeleteConnection(t.Context(), connector.ConnectionRef{App: "default", Name: tenant(n)}))
 		}
-		if f := asked(tenantA); tt.young {
-			f.AppFields = nil
-			_, _, err := w.provisionAs(t.Context(), f)
-			w.must(err)
-		}
 		err := w.apps.Delete(t.Context(), "default")
-		_, gone := w.store.App(t.Context(), "default")
-		var conflict *connector.ConflictError
-		if errors.As(err, &conflict) == tt.gone || err != nil && conflict == nil || errors.Is(gone, connector.ErrNotFound) != tt.gone {
-			t.Errorf("%s: %v, the app is %v, want it gone: %t", tt.name, err, gone, tt.gone)
-		}
-		// Nor is it replaced unproved.
-		w.deny(tenantA, refusedAtOnce, 0)
-		if err := w.put(t.Context(), rotated); tt.young && tt.seeds == 0 && codeOf(err) != "AADSTS7000112" {
-			t.Errorf("%s: the app is put, %v", tt.name, err)
+		if _, gone := w.store.App(t.Context(), "default"); fmt.Sprint(err) != tt.want || errors.Is(gone, connector.ErrNotFound) != (err == nil) {
+			t.Errorf("%s: %v, the app is %v", name, err, gone)
 		}
 	}
 }
 
-// What no refresh can mend is said, with the way out, and Entra is not asked.
-func TestRefreshOfWhatCannotBe(t *testing.T) {
+// What no refresh can mend is said, and Entra is not asked. What somebody else wrote is not touched.
+func TestWhatCannotBe(t *testing.T) {
+	theirs := func(w *world, _ connector.Connection) { w.secrets.Put("entra/apps/default", "theirs", "theirs") }
 	for want, happen := range map[string]func(*world, connector.Connection){
-		string(connector.Unreadable): (*world).spoil,
-		string(connector.AppGone): func(w *world, c connector.Connection) {
+		string(connector.Unreadable):    (*world).spoil,
+		connector.ErrUnreadable.Error(): theirs,
+		string(connector.AppGone): func(w *world, _ connector.Connection) {
 			w.must(w.store.DeleteApp(t.Context(), connector.AppUse{App: app}))
 		},
-		connector.ErrUnreadable.Error(): func(w *world, c connector.Connection) { w.secrets.Put("entra/apps/default", "theirs", "theirs") },
-		"not found":                     func(w *world, c connector.Connection) { w.must(w.store.DeleteConnection(t.Context(), c.ConnectionRef)) },
+		"not found": func(w *world, c connector.Connection) { w.must(w.store.DeleteConnection(t.Context(), c.ConnectionRef)) },
 	} {
 		w := newWorld(t, setup{})
 		c := w.provision(tenantA)
-		w.tenants()
+		w.entra.ResetRequests()
 		happen(w, c)
-		if _, err := w.refresher.Refresh(t.Context(), c.ConnectionRef); fmt.Sprint(err) != want || len(w.tenants()) != 0 {
-			t.Errorf("%v, want %s", err, want)
+		if _, err := w.refresher.Refresh(t.Context(), c.ConnectionRef); fmt.Sprint(err) != want || len(w.entra.Requests()) != 0 {
+			t.Errorf("refreshing: %v, want %s", err, want)
 		}
 	}
 	w := newWorld(t, setup{})
-	w.secrets.Put("entra/apps/default", "theirs", "theirs")
+	theirs(w, connector.Connection{})
 	_, _, provision := w.provisionAs(t.Context(), asked(tenantA))
 	for what, err := range map[string]error{"putting": w.put(t.Context(), canary), "deleting": w.apps.Delete(t.Context(), "default"), "provisioning": provision} {
 		conflict := new(connector.ConflictError)
@@ -116,79 +84,70 @@ func TestProvisioningAgain(t *testing.T) {
 	w.entra.AddTenant(entratest.Tenant{ID: tenant(7), Domains: []string{"agency.example"}, Cloud: "usgov"})
 	w.entra.AddTenant(entratest.Tenant{ID: tenant(8), ExpiresIn: 1727})
 	w.entra.Consent(tenant(8), clientID)
-	bare := *asked("").AppFields
-	bare.Scope = ""
-	w.must(w.putAs(t.Context(), "bare", bare))
-	expires := func(date string) func(*fields) {
-		return func(f *fields) { f.AppFields.ClientSecretExpiresAt = date }
-	}
+	other := *asked("").AppFields
+	other.Scope = ""
+	w.must(w.putAs(t.Context(), "bare", other))
 	named := func(app, scope, service, connection string) func(*fields) {
 		return func(f *fields) {
 			*f = fields{TenantID: tenantA, App: app, Connection: connection, ScopeFields: connector.ScopeFields{Scope: scope, Service: service}}
 		}
 	}
-	file := certified()
+	const otherApp, otherScope = "the app exists with other fields", "the connection exists for another scope"
 	for _, tt := range []struct {
 		name   string
 		change func(*fields)
-		want   string // new or known, scope, and until when the app's secret is good; or the conflict or code
-		due    int    // connections, afterwards
+		want   string // new or known, scope, until when the app's secret is good, and how many connections are due; or the error
 	}{
-		{"new", func(*fields) {}, "new graph 0001-01-01", 0},
-		{"the same", func(*fields) {}, "known graph 0001-01-01", 0},
-		{"with a date", expires("2027-06-30"), "known graph 2027-06-30", 0},
-		{"without a date", expires(""), "known graph 2027-06-30", 0},
-		{"with another date", expires("2027-07-30"), "known graph 2027-07-30", 0},
-		{"another client", func(f *fields) { f.AppFields.ClientID = tenantA }, "the app exists with other fields [client_id]", 0},
-		{"another cloud", func(f *fields) { f.AppFields.Cloud = "china" }, "the app exists with other fields [cloud]", 0},
+		{"new", func(*fields) {}, "new graph 0001-01-01 0"},
+		{"the same", func(*fields) {}, "known graph 0001-01-01 0"},
+		{"with a date", func(f *fields) { f.AppFields.ClientSecretExpiresAt = "2027-06-30" }, "known graph 2027-06-30 0"},
+		{"without a date", func(*fields) {}, "known graph 2027-06-30 0"},
+		{"with another date", func(f *fields) { f.AppFields.ClientSecretExpiresAt = "2027-07-30" }, "known graph 2027-07-30 0"},
+		{"another client", func(f *fields) { f.AppFields.ClientID = tenantA }, otherApp},
+		{"another cloud", func(f *fields) { f.AppFields.Cloud = "china" }, otherApp},
 		{"a certificate", func(f *fields) {
-			f.AppFields.ClientSecret, f.AppFields.Certificate = entra.Secret{}, entra.NewSecret(file)
-		}, "the app exists with other fields [kind of credential]", 0},
-		{"another tenant", func(f *fields) { f.TenantID, f.Connection = tenantB, tenantA }, "the connection exists for another tenant []", 0},
-		{"another scope", func(f *fields) { f.AppFields.Scope = devOps }, "the connection exists for another scope []", 0},
-		{"another scope, by name", named("default", devOps, "", ""), "the connection exists for another scope []", 0},
-		{"another scope, as another connection", func(f *fields) { f.AppFields.Scope, f.Connection = devOps, "devops" }, "new devops 2027-07-30", 0},
-		{"its own service, by name", named("default", "", "azure-storage", "storage"), "new https://storage.azure.com/.default 2027-07-30", 0},
-		{"the app's scope, by name", named("default", "", "", "third"), "new graph 2027-07-30", 0},
-		{"no scope at all", named("bare", "", "", ""), "invalid request: scope is required, or service: the app has none", 0},
-		{"no such app", named("gone", "", "", ""), `app "gone": not found`, 0},
-		{"a tenant of another cloud, by its name", func(f *fields) { f.TenantID = "agency.example" }, "AADSTS90038", 0},
-		{"a tenant of another cloud", func(f *fields) { f.TenantID = tenant(7) }, "AADSTS90038", 0},
-		{"too short a life", func(f *fields) { f.TenantID = tenant(8) }, connector.CodeShortLived, 0},
+			f.AppFields.ClientSecret, f.AppFields.Certificate = entra.Secret{}, entra.NewSecret(certified())
+		}, otherApp},
+		{"another tenant", func(f *fields) { f.TenantID, f.Connection = tenantB, tenantA }, "the connection exists for another tenant"},
+		{"another scope", func(f *fields) { f.AppFields.Scope = devOps }, otherScope},
+		{"another scope, by name", named("default", devOps, "", ""), otherScope},
+		{"another scope, as another connection", func(f *fields) { f.AppFields.Scope, f.Connection = devOps, "devops" }, "new devops 2027-07-30 0"},
+		{"its own service, by name", named("default", "", "azure-storage", "storage"), "new https://storage.azure.com/.default 2027-07-30 0"},
+		{"the app's scope, by name", named("default", "", "", "third"), "new graph 2027-07-30 0"},
+		{"no scope at all", named("bare", "", "", ""), "invalid request: scope is required, or service: the app has none"},
+		{"no such app", named("gone", "", "", ""), `app "gone": not found`},
+		{"a tenant of another cloud, by its name", func(f *fields) { f.TenantID = "agency.example" }, "AADSTS90038"},
+		{"a tenant of another cloud", func(f *fields) { f.TenantID = tenant(7) }, "AADSTS90038"},
+		{"too short a life", func(f *fields) { f.TenantID = tenant(8) }, connector.CodeShortLived},
 		{"another secret and scope, as another connection", func(f *fields) {
 			f.AppFields.ClientSecret, f.AppFields.Scope, f.Connection = entra.NewSecret(rotated), devOps, "fourth"
-		}, "new devops 0001-01-01", 4},
+		}, "new devops 0001-01-01 4"},
 	} {
 		w.advance(time.Minute)
-		f := asked(tenantA)
+		f, before := asked(tenantA), w.secrets.Snapshot()
 		tt.change(&f)
-		before := w.secrets.Snapshot()
 		c, isNew, err := w.provisionAs(t.Context(), f)
-		app, appErr := w.store.App(t.Context(), "default")
-		scope := strings.NewReplacer(graph, "graph", devOps, "devops").Replace(c.Scope)
-		got := map[bool]string{true: "new ", false: "known "}[isNew] + scope + app.Credential.SecretExpiresAt.Format(" "+time.DateOnly)
-		if conflict := (*connector.ConflictError)(nil); errors.As(err, &conflict) {
-			got = fmt.Sprint(conflict.Reason, " ", conflict.Fields)
-		} else if err != nil {
-			got = codeOf(err)
+		stored, appErr := w.store.App(t.Context(), "default")
+		got := codeOf(err)
+		if w.advance(time.Second); err == nil {
+			got = fmt.Sprint(map[bool]string{true: "new ", false: "known "}[isNew], strings.NewReplacer(graph, "graph", devOps, "devops").Replace(c.Scope),
+				stored.Credential.SecretExpiresAt.Format(" "+time.DateOnly), " ", w.sweep(connector.SweepRequest{}).Due)
+		} else if w.secrets.Snapshot() != before {
+			t.Errorf("%s: something is stored", tt.name)
 		}
-		if got != tt.want || appErr != nil || app.Scope != graph || err != nil && w.secrets.Snapshot() != before {
-			t.Errorf("%s: %s, want %s; the app is %+v, %v, nothing was stored: %t", tt.name, got, tt.want, app, appErr, w.secrets.Snapshot() == before)
+		if got != tt.want || appErr != nil || stored.Scope != graph {
+			t.Errorf("%s: %s, want %s; the app is %+v, %v", tt.name, got, tt.want, stored, appErr)
 		}
 		if e := (*entra.Error)(nil); errors.As(err, &e) && e.Code == "AADSTS90038" && !strings.Contains(e.Action, `"usgov"`) {
 			t.Errorf("%s: %s", tt.name, e.Action)
 		}
-		w.advance(time.Second)
-		if due := w.sweep(connector.SweepRequest{}).Due; due != tt.due {
-			t.Errorf("%s: %d connections are due, want %d", tt.name, due, tt.due)
-		}
 	}
 	// Another scope of the app is that of connections to come.
-	bare.Scope = devOps
-	w.must(w.putAs(t.Context(), "default", bare))
-	app, err := w.store.App(t.Context(), "default")
-	if c := w.connection(connector.ConnectionRef{App: "default", Name: tenantA}); err != nil || app.Scope != devOps || c.Scope != graph {
-		t.Errorf("the app has scope %s, its connection %s: %v", app.Scope, c.Scope, err)
+	other.Scope = devOps
+	w.must(w.putAs(t.Context(), "default", other))
+	stored, err := w.store.App(t.Context(), "default")
+	if c := w.connection(connector.ConnectionRef{App: "default", Name: tenantA}); err != nil || stored.Scope != devOps || c.Scope != graph {
+		t.Errorf("the app has scope %s, its connection %s: %v", stored.Scope, c.Scope, err)
 	}
 }
 
@@ -212,19 +171,12 @@ func TestFieldRules(t *testing.T) {
 	scope := func(scope, service, cloud string) func(*request) {
 		return func(r *request) { r.AppFields.Scope, r.AppFields.Service, r.AppFields.Cloud = scope, service, cloud }
 	}
-	credential := func(secret, expires, certificate string, audience ...string) func(*request) {
+	expires := func(at string) func(*request) {
+		return func(r *request) { r.AppFields.ClientSecretExpiresAt = at }
+	}
+	certificate := func(file, expires string) func(*request) {
 		return func(r *request) {
-			f := connector.AppFields{ClientID: clientID, ClientSecretExpiresAt: expires, ScopeFields: r.AppFields.ScopeFields}
-			if secret != "" {
-				f.ClientSecret = entra.NewSecret(secret)
-			}
-			if certificate != "" {
-				f.Certificate = entra.NewSecret(certificate)
-			}
-			for _, a := range audience {
-				f.Federation = &connector.FederationFields{Audience: a}
-			}
-			r.AppFields = &f
+			r.AppFields.ClientSecret, r.AppFields.Certificate, r.AppFields.ClientSecretExpiresAt = entra.Secret{}, entra.NewSecret(file), expires
 		}
 	}
 	file, long := certified(), strings.Repeat("x", 64)
@@ -241,7 +193,6 @@ func TestFieldRules(t *testing.T) {
 		{"leading dot", name(".a"), "app connection"},
 		{"line break", name("a\n"), "app connection"},
 		{"no name", name(""), "app"},
-
 		{"service in China", scope("", "microsoft-graph", "china"), ""},
 		{"service of another cloud", scope("", "azure-devops", "usgov"), "service"},
 		{"no such service nor cloud", scope("", "sharepoint", "mars"), "cloud service"},
@@ -255,18 +206,16 @@ func TestFieldRules(t *testing.T) {
 		{"own scope and service", own(graph, "microsoft-graph"), "service"},
 		{"own scope that is none", own("User.Read", ""), "scope"},
 		{"own service that is none", own("", "sharepoint"), "service"},
-
-		{"date", credential(canary, "2027-01-31", ""), ""},
-		{"time", credential(canary, "2027-01-31T12:00:00+01:00", ""), ""},
-		{"date gone by", credential(canary, "2026-11-23", ""), "client_secret_expires_at"},
-		{"no date", credential(canary, "31.1.2027", ""), "client_secret_expires_at"},
-		{"date of a certificate", credential("", "2027-01-31", file), "client_secret_expires_at"},
-		{"certificate", credential("", "", file), ""},
-		{"secret and certificate", credential(canary, "", file), "client_secret"},
-		{"certificate with more than a secret can hold", credential("", "", file+strings.Repeat("# chain\n", 6600)), "certificate"},
-		{"federation", credential("", "", "", ""), ""},
-		{"federation for no audience", credential("", "", "", "a b"), "federation"},
-		{"no credential", credential("", "", ""), "client_secret"},
+		{"date", expires("2027-01-31"), ""},
+		{"time", expires("2027-01-31T12:00:00+01:00"), ""},
+		{"date gone by", expires("2026-11-23"), "client_secret_expires_at"},
+		{"no date", expires("31.1.2027"), "client_secret_expires_at"},
+		{"certificate", certificate(file, ""), ""},
+		{"certificate with a date", certificate(file, "2027-01-31"), "client_secret_expires_at"},
+		{"certificate with more than a secret can hold", certificate(file+strings.Repeat("# chain\n", 6600), ""), "certificate"},
+		{"two credentials", func(r *request) { r.AppFields.Certificate = entra.NewSecret(file) }, "client_secret"},
+		{"no credential", func(r *request) { r.AppFields.ClientSecret = entra.Secret{} }, "client_secret"},
+		{"federation for no audience, and a secret", func(r *request) { r.AppFields.Federation = &connector.FederationFields{Audience: "a b"} }, "client_secret federation"},
 	} {
 		r := asked(tenantA)
 		tt.change(&r)

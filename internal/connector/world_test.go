@@ -93,11 +93,7 @@ func newWorld(t *testing.T, s setup) *world {
 	if w.secrets, err = secretstoretest.New(secretstoretest.Options{Now: w.Now, ListLag: s.lag}); err != nil {
 		t.Fatal(err)
 	}
-	w.store = secretstore.New(secretsmanager.New(secretsmanager.Options{
-		Region: "us-east-1", BaseEndpoint: aws.String("http://aws.invalid"), HTTPClient: &http.Client{Transport: inMemory(w.secrets)},
-		Credentials:      credentials.NewStaticCredentialsProvider("id", "key", ""),
-		RetryMaxAttempts: 1, // a test that fails a call means each try of it
-	}), secretstore.Config{Prefix: "entra"})
+	w.store = openStore(&http.Client{Transport: inMemory(w.secrets)}, 1, 0) // a test that fails a call means each try of it
 	log := slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	prover := connector.Prover{Store: w.store, Entra: client}
 	w.provisioner = &connector.Provisioner{Store: w.store, Prover: prover, Now: w.Now, Changed: w.changed}
@@ -112,6 +108,13 @@ func newWorld(t *testing.T, s setup) *world {
 		}
 	})
 	return w
+}
+
+func openStore(client *http.Client, attempts int, writesPerSecond float64) *secretstore.Store {
+	return secretstore.New(secretsmanager.New(secretsmanager.Options{
+		Region: "us-east-1", BaseEndpoint: aws.String("http://aws.invalid"), HTTPClient: client, RetryMaxAttempts: attempts,
+		Credentials: credentials.NewStaticCredentialsProvider("id", "key", ""),
+	}), secretstore.Config{Prefix: "entra", WritesPerSecond: writesPerSecond})
 }
 
 func (w *world) Now() time.Time {
@@ -246,10 +249,24 @@ func failed(status connector.Status) *connector.Failure {
 	return &connector.Failure{Status: status, Code: "AADSTS7000112"}
 }
 
+// junk leaves pages of a listing empty, where a name would come.
+func (w *world) junk(name string, pages int) {
+	for n := range 100 * pages {
+		w.secrets.Edit(fmt.Sprintf("entra/connections/default/%s/%04d", name, n), func(*secretstoretest.Secret) {})
+	}
+}
+
 // spoil takes the tags from a connection's secret, which is then unreadable.
 func (w *world) spoil(c connector.Connection) {
 	w.secrets.Edit(c.SecretName, func(x *secretstoretest.Secret) { x.Tags = nil })
 }
+
+const (
+	ok       = connector.StatusOK
+	retrying = connector.StatusRetrying
+	refused  = connector.StatusRefused
+	spoiled  = connector.Status("spoiled") // by somebody else
+)
 
 var force = connector.SweepRequest{Force: true}
 
@@ -293,15 +310,6 @@ func (w *world) must(err error) {
 // deny makes Entra refuse a tenant, or every tenant, with a code, so many times or from now on.
 func (w *world) deny(tenant string, code, times int) {
 	w.entra.Fail(entratest.Fault{Tenant: tenant, Times: times, Response: entratest.Refused(code)})
-}
-
-// tenants are those that Entra was asked for a token for since the last time, in order.
-func (w *world) tenants() (all []string) {
-	for _, r := range w.entra.Requests() {
-		all = append(all, r.Tenant)
-	}
-	w.entra.ResetRequests()
-	return all
 }
 
 // codeOf returns the code of an error of Entra, or else the error's text.

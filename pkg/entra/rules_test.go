@@ -27,7 +27,7 @@ func TestTextRules(t *testing.T) {
 			[]string{tenantA, strings.ToUpper(tenantA), "contoso.onmicrosoft.com", "Contoso.COM", "xn--mnchen-3ya.de"},
 			[]string{"", "common", "Organizations", "consumers", "9188040D-6C67-4C5B-B112-36A304B66DAD", "contoso", "../common", "a.b%2f..%2fcommon", "contoso.com/oauth2",
 				"contoso.com?x", "a@contoso.com", "contoso.com:443", "contoso..com", "contoso.com.", long[:64] + ".com", "-a.com", "münchen.de", tenantA + "\n",
-				"contoso.com\x00", "{" + tenantA + "}", "127.0.0.1", "con\u200btoso.com"}},
+				"contoso.com\x00", "{" + tenantA + "}", "127.0.0.1", "con\u200btoso.com", strings.Repeat("a.", 127) + "com"}},
 		"client ID": {entra.CheckClientID, []string{clientID}, []string{"", "my-app", " " + clientID, clientID + "\u2060"}},
 		"client secret": {func(s string) error { return entra.CheckClientSecret(entra.NewSecret(s)) },
 			[]string{"x", long, strings.Repeat("ü", 1024), "a b", `~!@#$%^&*()_+{}|:"<>?=&%2B`},
