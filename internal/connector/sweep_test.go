@@ -4,458 +4,304 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"slices"
+	"maps"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"entra-connector/internal/connector"
-
 	"entra-connector/internal/secretstore/secretstoretest"
 	"entra-connector/pkg/entra"
 	"entra-connector/pkg/entra/entratest"
 )
 
-// due is how far a token of 3599 seconds is from being due: half its life is
-// shorter than the window of 30 minutes.
+// due is how long a token of 3599 seconds is not due: half its life is shorter than the window of 30
+// minutes.
 const due = 3599 * time.Second / 2
 
-func checkReport(t *testing.T, what string, got, want connector.SweepReport) {
-	t.Helper()
-	if want.Failures == nil {
-		want.Failures = []connector.SweepFailure{}
-	}
-	slices.SortFunc(got.Failures, func(a, b connector.SweepFailure) int { return strings.Compare(a.Connection, b.Connection) })
-	g, _ := json.Marshal(got)
-	w, _ := json.Marshal(want)
-	if string(g) != string(w) {
-		t.Errorf("%s: report\n got %s\nwant %s", what, g, w)
-	}
-}
+type (
+	report  = connector.SweepReport
+	failure = connector.SweepFailure
+)
 
+// A refresh costs one write and no read of a token, and a sweep one read of each app, and one request to
+// Entra for connections that need the same token.
 func TestSweepRefreshesWhatIsDue(t *testing.T) {
-	w := newWorld(t)
-	c := w.provision(t, tenantA)
-
-	checkReport(t, "at once", w.sweep(t), connector.SweepReport{Checked: 1})
-	w.clock.advance(due)
-	checkReport(t, "at half the life", w.sweep(t), connector.SweepReport{Checked: 1})
-
-	w.clock.advance(time.Second)
+	w := newWorld(t, setup{})
+	c := w.provision(tenantA)
+	f := asked(tenantA)
+	f.Connection = "second"
+	second, _, err := w.provisionAs(t.Context(), f)
+	w.must(err)
+	w.advance(due)
+	w.expect("at half of its life", report{Checked: 2})
+	w.advance(time.Second)
 	w.secrets.ResetCalls()
-	checkReport(t, "past half the life", w.sweep(t), connector.SweepReport{Checked: 1, Due: 1, Refreshed: 1})
-	for op, want := range map[string]int{"ListSecrets": 1, "GetSecretValue": 1, "UpdateSecret": 1} {
-		if n := w.secrets.Count(op); n != want {
-			t.Errorf("%d calls of %s, want %d", n, op, want)
-		}
-	}
+	w.expect("a second later", report{Checked: 2, Due: 2, Refreshed: 2})
+	calls := make(map[string]int)
 	for _, call := range w.secrets.Calls() {
-		if call.Op != "UpdateSecret" && strings.HasPrefix(call.Secret, "entra/connections/") {
-			t.Errorf("the sweep calls %s on a connection", call.Op)
-		}
+		calls[strings.TrimSpace(call.Op+" "+call.Secret)]++
+	}
+	if want := map[string]int{"ListSecrets": 1, "GetSecretValue entra/apps/default": 1, "UpdateSecret " + c.SecretName: 1, "UpdateSecret " + second.SecretName: 1}; !maps.Equal(calls, want) {
+		t.Errorf("calls %v, want %v", calls, want)
 	}
 	value, _ := w.secrets.Value(c.SecretName)
 	var six map[string]string
-	if err := json.Unmarshal([]byte(value), &six); err != nil || len(six) != 6 {
-		t.Fatalf("the secret holds %d values: %v", len(six), err)
-	}
 	tokens := w.entra.Tokens()
-	if len(tokens) != 2 || six[entra.KeyAccessToken] != tokens[1] {
-		t.Error("the secret does not hold the newest token")
+	if err := json.Unmarshal([]byte(value), &six); err != nil || len(six) != 6 || len(tokens) != 3 || six[entra.KeyAccessToken] != tokens[2] ||
+		six[entra.KeyExpiresAt] != fmt.Sprint(w.Now().Add(3599*time.Second).Unix()) {
+		t.Errorf("the secret holds %d values, not of the newest token: %v", len(six), err)
 	}
-	if want := fmt.Sprint(w.clock.Now().Add(3599 * time.Second).Unix()); six[entra.KeyExpiresAt] != want {
-		t.Errorf("EXPIRES_AT = %s, want %s", six[entra.KeyExpiresAt], want)
-	}
-	checkReport(t, "again", w.sweep(t), connector.SweepReport{Checked: 1})
+	w.expect("again", report{Checked: 2})
 }
 
-func TestDueFollowsTheTokensLife(t *testing.T) {
-	tests := []struct {
+// Whatever Entra and the store say, and whatever has become of a connection since the listing, which may
+// be five minutes behind, a sweep does its work. One connection's trouble never touches another's, nothing
+// that others did is undone, and what nobody has to mend is mended.
+func TestSweepsInTrouble(t *testing.T) {
+	type secret = secretstoretest.Secret
+	fails := func(op, secret, code string, times int) func(*world, connector.Connection) {
+		return func(w *world, _ connector.Connection) {
+			w.secrets.Fail(secretstoretest.Fault{Op: op, Secret: secret, Error: code, Times: times, Delay: 1})
+		}
+	}
+	edited := func(f func(*secret)) func(*world, connector.Connection) {
+		return func(w *world, c connector.Connection) { w.secrets.Edit(c.SecretName, f) }
+	}
+	nothing := func(*world, connector.Connection) {}
+	refreshed := func(w *world, c connector.Connection) { w.refresher.Refresh(t.Context(), c.ConnectionRef) }
+	refusedBefore := func(w *world, c connector.Connection) {
+		w.deny(tenantA, refusedAtOnce, 1)
+		refreshed(w, c)
+		w.advance(15 * time.Minute)
+	}
+	deleted := func(w *world, c connector.Connection) { w.must(w.store.DeleteConnection(t.Context(), c.ConnectionRef)) }
+	moved := func(w *world, c connector.Connection) {
+		deleted(w, c)
+		f := asked(tenantB)
+		f.Connection = c.Name
+		_, _, err := w.provisionAs(t.Context(), f)
+		w.must(err)
+	}
+	unavailable, refuses := entratest.HTML(503), entratest.Refused(refusedAtOnce)
+	var (
+		both   = report{Checked: 2, Due: 2, Refreshed: 2}
+		one    = report{Checked: 2, Due: 2, Refreshed: 1, Failed: 1}
+		other  = report{Checked: 2, Due: 1, Refreshed: 1} // it alone was due
+		failed = report{Checked: 2, Due: 1, Failed: 1}    // the same
+		none   = report{Checked: 2, Due: 2, Failed: 2}
+		done   = report{Checked: 2}
+	)
+	for _, tt := range []struct {
 		name     string
-		lifetime int // seconds
-		notDue   time.Duration
+		lag      int // of the listing, in minutes
+		meantime func(*world, connector.Connection)
+		response entratest.Response // of Entra for tenant A during the sweep
+		report   report
+		code     string // of the failures, if there are any
+		shown    string // tenant, status, hour and minute of the token; then what Changed was told
+		wait     time.Duration
+		next     report
 	}{
-		{"a day: the window decides", 86400, 23*time.Hour + 30*time.Minute},
-		{"ten minutes: half the life decides", 600, 5 * time.Minute},
-	}
-	for _, tt := range tests {
-		w := newWorld(t)
-		w.provision(t, tenantA)
-		w.entra.Fail(entratest.Fault{Response: entratest.Lifetime(tt.lifetime)})
-		w.force(t)
-		w.clock.advance(tt.notDue)
-		checkReport(t, tt.name+", just before", w.sweep(t), connector.SweepReport{Checked: 1})
-		w.clock.advance(time.Second)
-		checkReport(t, tt.name+", just after", w.sweep(t), connector.SweepReport{Checked: 1, Due: 1, Refreshed: 1})
-	}
-}
+		{"nothing", 0, nothing, entratest.Response{}, both, "", "a ok 01:31 ", 0, done},
+		{"refused", 0, nothing, refuses, one, "AADSTS7000112 refused", "a refused 01:00 a refused", 15 * time.Minute, other},
+		{"refused, which is not recorded", 0, fails("UpdateSecret", "entra/connections/default/aaaa", "InternalServiceError", 1), refuses,
+			one, "AADSTS7000112 refused", "a ok 01:00 ", 0, other},
+		{"refused before", 0, refusedBefore, entratest.Response{}, both, "", "a ok 01:46 a ok, a refused", 0, done},
+		{"refused before, and unavailable", 0, refusedBefore, unavailable, one, "unavailable retrying", "a retrying 01:00 a refused", 0, other},
+		{"refused before, and provisioned again", 0, func(w *world, c connector.Connection) {
+			refusedBefore(w, c)
+			w.provision(tenantA)
+		}, entratest.Response{}, other, "", "a ok 01:45 a ok, a refused", 0, done},
+		{"throttled", 0, nothing, entratest.Throttled("600"), one, "throttled retrying", "a retrying 01:00 ", 10 * time.Minute, other},
+		{"unavailable", 0, nothing, unavailable, one, "unavailable retrying", "a retrying 01:00 ", 0, other},
+		{"dropped", 0, nothing, entratest.Drop(), one, "unavailable retrying", "a retrying 01:00 ", 0, other},
+		{"malformed", 0, nothing, entratest.HTML(200), one, "invalid_response retrying", "a retrying 01:00 ", 0, other},
+		{"a passing code", 0, nothing, entratest.Refused(90033), one, "AADSTS90033 retrying", "a retrying 01:00 ", 0, other},
 
-// One connection's trouble never touches another's, and what it means for the
-// connection is told.
-func TestSweepIsolatesFailures(t *testing.T) {
-	w := newWorld(t)
-	a, b := w.provision(t, tenantA), w.provision(t, tenantB)
-	before, _ := w.secrets.Value(a.SecretName)
-	w.clock.advance(due + time.Second)
-	w.entra.Revoke(tenantA, clientID)
-	w.clock.advance(15 * time.Minute) // a new app may be slow to be known
+		{"a token is not stored", 0, fails("UpdateSecret", "entra/connections/default/aaaa", "InternalServiceError", 1), entratest.Response{},
+			one, "InternalServiceError retrying", "a ok 01:00 ", 0, other},
+		{"the listing breaks off", 0, func(w *world, c connector.Connection) {
+			w.seedAll(0, 100, 0, nil)
+			fails("ListSecrets", "", "", 1)(w, c) // goes through
+			fails("ListSecrets", "", "InternalServiceError", 1)(w, c)
+		}, entratest.Response{}, report{Checked: 100, Due: 100, Refreshed: 100, Incomplete: true}, "", "a ok 01:31 ", 0, report{Checked: 102, Due: 2, Refreshed: 2}},
+		{"its deletion may be under way", 0, edited(func(x *secret) { x.Tags["entra-connector:state"] = "deleting" }), entratest.Response{},
+			other, "", " retrying 00:00 ", time.Minute, failed},
+		{"its tags are gone", 0, (*world).spoil, entratest.Response{}, one, "unreadable_state refused", " refused 00:00 ", 0, failed},
+		{"its Description is edited", 0, edited(func(x *secret) { x.Description = "do not touch" }), entratest.Response{}, both, "", "a ok 01:31 ", 0, done},
+		{"its label is moved back", 0, func(w *world, c connector.Connection) {
+			w.sweep(force)
+			edited(func(x *secret) { x.Version = x.Versions[0] })(w, c)
+		}, entratest.Response{}, other, "", "a ok 01:31 ", 0, done},
+		{"a wrong clock wrote its times", 0, func(w *world, c connector.Connection) {
+			c.RefreshedAt, c.Lifetime = w.Now().Add(time.Hour), 365*24*time.Hour
+			c.ExpiresAt = c.RefreshedAt.Add(c.Lifetime)
+			c.WholeAt, c.Failure = c.ExpiresAt, &connector.Failure{Status: retrying, NextAttempt: c.ExpiresAt}
+			w.must(w.store.SaveFailure(t.Context(), c))
+		}, entratest.Response{}, both, "", "a ok 01:31 ", 0, done},
+		{"the app is gone", 0, func(w *world, _ connector.Connection) {
+			w.must(w.store.DeleteApp(t.Context(), connector.AppUse{App: app}))
+		}, entratest.Response{},
+			none, "app_not_found refused", "a refused 01:00 a refused, b refused", 0, report{Checked: 2, Waiting: 2}},
+		{"the app cannot be read", 0, fails("GetSecretValue", "", "AccessDeniedException", 2), entratest.Response{}, none, "AccessDeniedException retrying", "a ok 01:00 ", 0, none},
+		{"the app is edited", 0, func(w *world, _ connector.Connection) {
+			w.secrets.Edit("entra/apps/default", func(x *secret) { x.Value = "{}" })
+		}, entratest.Response{}, none, "unreadable_state retrying", "a ok 01:00 ", 0, none},
 
-	checkReport(t, "consent withdrawn", w.sweep(t), connector.SweepReport{Checked: 2, Due: 2, Refreshed: 1, Failed: 1,
-		Failures: []connector.SweepFailure{{Connection: a.String(), Code: "AADSTS7000229", Status: connector.StatusRefused}}})
-	if after, _ := w.secrets.Value(a.SecretName); after != before {
-		t.Error("a failed refresh changed the stored token")
-	}
-	if got := w.connection(t, b.ConnectionRef); got.Status() != connector.StatusOK || !got.RefreshedAt.Equal(w.clock.Now()) {
-		t.Errorf("the other connection is %s as of %v", got.Status(), got.RefreshedAt)
-	}
-	got := w.connection(t, a.ConnectionRef)
-	if got.Failure == nil || got.Failure.TraceID == "" || got.Failure.CorrelationID == "" || !got.ExpiresAt.Equal(a.ExpiresAt) {
-		t.Errorf("recorded failure %+v, expiry %v", got.Failure, got.ExpiresAt)
-	}
-
-	checkReport(t, "next sweep", w.sweep(t), connector.SweepReport{Checked: 2, Waiting: 1})
-	w.entra.Consent(tenantA, clientID)
-	report, err := w.sweeper.Sweep(t.Context(), connector.SweepRequest{Only: []connector.ConnectionRef{a.ConnectionRef, a.ConnectionRef}, Force: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	checkReport(t, "forced", report, connector.SweepReport{Checked: 1, Due: 1, Refreshed: 1})
-	if got := w.connection(t, a.ConnectionRef); got.Status() != connector.StatusOK {
-		t.Errorf("after a refresh that worked the connection is %s", got.Status())
-	}
-}
-
-// A refusal that needs a person waits longer each time, up to six hours.
-func TestRefusalBacksOff(t *testing.T) {
-	w := newWorld(t)
-	c := w.provision(t, tenantA)
-	w.clock.advance(2 * time.Hour)
-	w.entra.Fail(entratest.Fault{Response: entratest.Refused(7000222)})
-	var waits []string
-	for range 8 {
-		if report := w.sweep(t); report.Failed != 1 {
-			t.Fatalf("report %+v, want one failure", report)
-		}
-		next := w.connection(t, c.ConnectionRef).Failure.NextAttempt
-		waits = append(waits, next.Sub(w.clock.Now()).String())
-		w.clock.advance(next.Sub(w.clock.Now()) - time.Second)
-		if report := w.sweep(t); report.Waiting != 1 || report.Failed != 0 {
-			t.Fatalf("a second before the next attempt: %+v", report)
-		}
-		w.clock.advance(time.Second)
-	}
-	if got, want := strings.Join(waits, " "), "15m0s 30m0s 1h0m0s 2h0m0s 4h0m0s 6h0m0s 6h0m0s 6h0m0s"; got != want {
-		t.Errorf("waits %s, want %s", got, want)
-	}
-}
-
-// How long the next refusal waits depends on those before it: a failure that
-// passes neither counts nor forgets them, a change of the app does forget them.
-func TestWhatCountsAsARefusal(t *testing.T) {
-	w := newWorld(t)
-	c := w.provision(t, tenantA)
-	w.clock.advance(2 * time.Hour)
-	for _, step := range []struct {
-		name, wait string
-		response   entratest.Response
-		put        bool // the app, beforehand
-	}{
-		{"first refusal", "15m0s", entratest.Refused(7000222), false},
-		{"second", "30m0s", entratest.Refused(7000222), false},
-		{"a failure that passes", "0s", entratest.HTML(503), false},
-		{"third", "1h0m0s", entratest.Refused(7000222), false},
-		{"first since the app changed", "15m0s", entratest.Refused(7000222), true},
-		{"second since", "30m0s", entratest.Refused(7000222), false},
-		{"a failure that passes, the app changed", "0s", entratest.HTML(503), true},
-		{"first since the app changed again", "15m0s", entratest.Refused(7000222), false},
+		{"deleted", 5, deleted, entratest.Response{}, other, "", "gone", 0, report{Checked: 1}},
+		{"deleted, and refused", 5, deleted, refuses, one, "AADSTS7000112 refused", "gone", 0, report{Checked: 1}},
+		{"another tenant's now", 5, moved, entratest.Response{}, other, "", "b ok 01:30 ", 0, done},
+		{"another tenant's now, and refused", 5, moved, refuses, one, "AADSTS7000112 refused", "b ok 01:30 ", 0, done},
+		{"refreshed", 5, refreshed, entratest.Response{}, both, "", "a ok 01:30 ", 0, done},
+		{"refreshed, and its Description edited", 5, func(w *world, c connector.Connection) {
+			refreshed(w, c)
+			edited(func(x *secret) { x.Description = "" })(w, c)
+		}, entratest.Response{}, both, "", "a ok 01:31 ", 0, done},
+		{"for another scope now", 5, func(w *world, c connector.Connection) {
+			deleted(w, c)
+			f := asked(tenantA)
+			f.AppFields.Scope = devOps
+			_, _, err := w.provisionAs(t.Context(), f)
+			w.must(err)
+		}, entratest.Response{}, other, "", "a ok 01:30 ", 0, done},
+		{"refreshed, and Entra is unavailable", 5, refreshed, unavailable, one, "unavailable retrying", "a ok 01:30 ", 0, done},
+		{"refreshed, and the app rotated since", 5, func(w *world, c connector.Connection) {
+			refreshed(w, c)
+			w.advance(time.Second)
+			w.must(w.put(t.Context(), rotated))
+		}, entratest.Response{}, both, "", "a ok 01:31 ", 0, done},
+		{"refused already", 5, func(w *world, c connector.Connection) {
+			w.deny(tenantA, refusedAtOnce, 1)
+			refreshed(w, c)
+		}, refuses, one, "AADSTS7000112 refused", "a refused 01:00 twice a refused", 0, report{Checked: 2, Waiting: 1}},
+		{"edited by hand, and unavailable", 5, edited(func(x *secret) { x.Value = "theirs" }), unavailable, one, "unavailable retrying", "a retrying 00:00 ", 0, other},
 	} {
-		w.entra.ClearFaults()
-		if step.put {
-			w.clock.advance(time.Second)
-			if _, _, err := w.put(t.Context(), w.app()); err != nil {
-				t.Fatal(err)
+		w := newWorld(t, setup{lag: time.Duration(tt.lag) * time.Minute})
+		a, b := w.provision(tenantA), w.provision(tenantB)
+		w.advance(due + time.Second)
+		tt.meantime(w, a)
+		w.advance(time.Minute)
+		w.entra.Fail(entratest.Fault{Tenant: tenantA, Times: 1, Response: tt.response})
+		code, status, _ := strings.Cut(tt.code, " ")
+		failures := []failure{{a.String(), code, connector.Status(status)}, {b.String(), code, connector.Status(status)}}
+		w.expect(tt.name, tt.report, failures[:tt.report.Failed]...)
+		shown := "gone"
+		if now, err := w.store.Connection(t.Context(), a.ConnectionRef); err == nil {
+			shown = fmt.Sprintf("%.1s %s %s ", now.TenantID, now.Status(), now.RefreshedAt.Format("15:04"))
+			if f := now.Failure; f != nil && f.Refusals == 2 {
+				shown += "twice "
+			}
+			shown += w.news()
+			value, _ := w.secrets.Value(a.SecretName)
+			if !now.ExpiresAt.IsZero() && (!strings.Contains(value, now.TenantID) || !strings.Contains(value, fmt.Sprint(now.ExpiresAt.Unix()))) {
+				t.Errorf("%s: it is shown as %s, and holds %s", tt.name, shown, value)
 			}
 		}
-		w.entra.Fail(entratest.Fault{Response: step.response})
-		w.clock.advance(time.Second)
-		w.force(t)
-		if got := w.connection(t, c.ConnectionRef).Failure.NextAttempt.Sub(w.clock.Now()).String(); got != step.wait {
-			t.Errorf("%s: waits %s, want %s", step.name, got, step.wait)
+		if shown != tt.shown {
+			t.Errorf("%s: it is shown as %q, want %q", tt.name, shown, tt.shown)
+		}
+		if log := w.log.String(); code == "AccessDeniedException" && (!strings.Contains(log, "app not read") || !strings.Contains(log, code)) {
+			t.Errorf("%s: nobody is told: %s", tt.name, log)
+		}
+		if w.advance(max(tt.wait-1, 0)); tt.wait > time.Minute {
+			w.expect(tt.name+", before its time", report{Checked: 2, Waiting: 1})
+		}
+		w.advance(time.Duration(tt.lag)*time.Minute + time.Second)
+		next := w.sweep(connector.SweepRequest{})
+		next.Failures = []failure{}
+		w.check(tt.name+", the next time", next, tt.next)
+	}
+
+	w := newWorld(t, setup{})
+	w.expect("nothing at all", report{})
+	c := w.provision(tenantA)
+	only := []connector.ConnectionRef{c.ConnectionRef, c.ConnectionRef, {App: "default", Name: "gone"}}
+	w.check("named, twice", w.sweep(connector.SweepRequest{Only: only, Force: true}), report{Checked: 2, Due: 2, Refreshed: 1, Failed: 1},
+		failure{"default/gone", "connection_not_found", refused})
+	for op, request := range map[string]connector.SweepRequest{"ListSecrets": {}, "DescribeSecret": {Only: only}} {
+		fails(op, "", "AccessDeniedException", 0)(w, c)
+		if _, err := w.sweeper.Sweep(t.Context(), request); err == nil || !strings.Contains(err.Error(), "AccessDenied") {
+			t.Errorf("a sweep that cannot do its work at all, for want of %s: %v", op, err)
 		}
 	}
 }
 
-// A Description is open to everyone with a console. Odd numbers in it end no sweep.
-func TestRefusalsEditedByHand(t *testing.T) {
-	for refusals, want := range map[string]string{
-		"-1": "15m0s", "-9223372036854775808": "15m0s", "64": "6h0m0s", "9223372036854775807": "6h0m0s",
-	} {
-		w := newWorld(t)
-		c := w.provision(t, tenantA)
-		w.clock.advance(2 * time.Hour)
-		w.entra.Fail(entratest.Fault{Response: entratest.Refused(7000222)})
-		w.force(t)
-		value, _ := w.secrets.Value(c.SecretName)
-		description, _ := w.secrets.Description(c.SecretName)
-		edited := strings.Replace(description, `"refusals":1`, `"refusals":`+refusals, 1)
-		if edited == description {
-			t.Fatalf("nothing to edit in %s", description)
+// A new client secret is in use everywhere after one sweep, although nothing is due, the listing does not
+// show the change yet, or a sweep was under way with the old secret.
+func TestRotation(t *testing.T) {
+	w := newWorld(t, setup{lag: 5 * time.Minute})
+	w.provision(tenantA)
+	w.provision(tenantB)
+	sweep := func(what string, secret int) {
+		t.Helper()
+		w.entra.ClearFaults()
+		w.entra.ResetRequests()
+		w.expect(what, report{Checked: 2, Due: 2, Refreshed: 2})
+		for _, r := range w.entra.Requests() {
+			if r.SecretIndex != secret {
+				t.Errorf("%s: %s was asked with secret %d", what, r.Tenant, r.SecretIndex)
+			}
 		}
-		w.secrets.Put(c.SecretName, value, edited)
-		w.force(t)
-		if got := w.connection(t, c.ConnectionRef).Failure.NextAttempt.Sub(w.clock.Now()).String(); got != want {
-			t.Errorf("%s refusals: the next waits %s, want %s", refusals, got, want)
+	}
+	w.advance(6 * time.Minute)
+	w.must(w.put(t.Context(), rotated))
+	w.advance(time.Second)
+	sweep("after the rotation", 1)
+	w.advance(time.Hour)
+	var under atomic.Bool
+	w.asking = func(string) {
+		if under.CompareAndSwap(false, true) {
+			w.must(w.put(t.Context(), canary))
+			w.deny(tenantB, refusedAtOnce, 1)
+			w.advance(time.Second)
 		}
-		w.force(t) // with the number that came of it
+	}
+	if r := w.sweep(connector.SweepRequest{}); r.Refreshed != 1 || r.Failed != 1 {
+		t.Errorf("with a rotation meanwhile: %+v", r)
+	}
+	w.advance(6 * time.Minute)
+	sweep("after that", 0)
+}
+
+// Many connections that are refused all at once keep nobody else from a token. The report stays below
+// what Lambda can return, and its numbers stay true.
+func TestAThousandFailures(t *testing.T) {
+	w := newWorld(t, setup{})
+	w.seedAll(0, 1001, 0, nil)
+	w.deny("", refusedAtOnce, 0)
+	healthy := w.seed(2000, 40*time.Minute, nil)
+	r := w.sweep(connector.SweepRequest{})
+	if r.Checked != 1002 || r.Failed != 1001 || len(r.Failures) != 1000 || r.Health.NewlyRefused != 1001 || r.Health.Healthy != 1 || w.connection(healthy.ConnectionRef).Status() != ok {
+		t.Errorf("checked %d, failed %d, named %d, %+v", r.Checked, r.Failed, len(r.Failures), r.Health)
+	}
+	w.expect("the next sweep leaves them alone", report{Checked: 1002, Waiting: 1001})
+	if value, _ := w.secrets.Value("entra/connections/default/" + tenant(7)); !strings.Contains(value, "seeded") {
+		t.Error("the stored token did not stand")
 	}
 }
 
-func TestFailuresThatPassAreTriedAtTheNextSweep(t *testing.T) {
-	for name, response := range map[string]entratest.Response{
-		"unavailable": entratest.HTML(503), "dropped": entratest.Drop(), "malformed": entratest.HTML(200), "passing code": entratest.Refused(90033),
-	} {
-		w := newWorld(t)
-		c := w.provision(t, tenantA)
-		w.clock.advance(due + time.Second)
-		w.entra.Fail(entratest.Fault{Times: 1, Response: response})
-		if report := w.sweep(t); report.Failed != 1 || report.Failures[0].Status != connector.StatusRetrying {
-			t.Errorf("%s: report %+v", name, report)
-		}
-		if got := w.connection(t, c.ConnectionRef); got.Status() != connector.StatusRetrying {
-			t.Errorf("%s: the connection is %s", name, got.Status())
-		}
-		checkReport(t, name, w.sweep(t), connector.SweepReport{Checked: 1, Due: 1, Refreshed: 1})
-	}
+// greedy is a store that makes as many calls as it may.
+type greedy struct {
+	connector.SweepStore
+	calls atomic.Int32
 }
 
-func TestRetryAfterIsHonouredAcrossSweeps(t *testing.T) {
-	w := newWorld(t)
-	a, b := w.provision(t, tenantA), w.provision(t, tenantB)
-	w.clock.advance(due + time.Second)
-	w.entra.Fail(entratest.Fault{Tenant: tenantA, Times: 1, Response: entratest.Throttled("600")})
-	checkReport(t, "throttled", w.sweep(t), connector.SweepReport{Checked: 2, Due: 2, Refreshed: 1, Failed: 1,
-		Failures: []connector.SweepFailure{{Connection: a.String(), Code: "throttled", Status: connector.StatusRetrying}}})
-
-	w.entra.ResetRequests()
-	w.clock.advance(10*time.Minute - time.Second)
-	checkReport(t, "before the time", w.sweep(t), connector.SweepReport{Checked: 2, Waiting: 1})
-	// A change of the app does not end a wait that Entra asked for.
-	w.entra.SetSecrets(clientID, entratest.Secret{Value: "n3w-secret"})
-	rotated := w.app()
-	rotated.Credential.ClientSecret = entra.NewSecret("n3w-secret")
-	if _, _, err := w.put(t.Context(), rotated); err != nil {
-		t.Fatal(err)
+func (g *greedy) SaveToken(ctx context.Context, _ connector.Connection, _ entra.Token) error {
+	for g.calls.Load() < 1000 && connector.SpendCall(ctx) {
+		g.calls.Add(1)
 	}
-	checkReport(t, "before the time, with the app changed", w.sweep(t), connector.SweepReport{Checked: 2, Due: 1, Refreshed: 1, Waiting: 1})
-	for _, r := range w.entra.Requests() {
-		if r.Tenant == tenantA && r.Status != 200 {
-			t.Error("Entra was asked before the time")
-		}
-	}
-	w.clock.advance(time.Second)
-	checkReport(t, "at the time", w.sweep(t), connector.SweepReport{Checked: 2, Due: 1, Refreshed: 1})
-	_ = b
+	return nil
 }
 
-// A refusal that may pass counts as one only after the time in which it does.
-func TestUnsettledRefusal(t *testing.T) {
-	w := newWorld(t)
-	c := w.provision(t, tenantA)
-	w.entra.Fail(entratest.Fault{Response: entratest.Refused(7000215)})
-	force := func() connector.Status {
-		if _, err := w.sweeper.Sweep(t.Context(), connector.SweepRequest{Force: true}); err != nil {
-			t.Fatal(err)
-		}
-		return w.connection(t, c.ConnectionRef).Status()
-	}
-	w.clock.advance(14 * time.Minute)
-	if got := force(); got != connector.StatusRetrying {
-		t.Errorf("14 minutes after the app changed: %s", got)
-	}
-	w.clock.advance(time.Minute)
-	if got := force(); got != connector.StatusRefused {
-		t.Errorf("15 minutes after the app changed: %s", got)
-	}
-	if f := w.connection(t, c.ConnectionRef).Failure; f.Refusals != 1 {
-		t.Errorf("the first refusal counts as %d", f.Refusals)
-	}
-}
-
-func TestNamedConnections(t *testing.T) {
-	w := newWorld(t)
-	a, b := w.provision(t, tenantA), w.provision(t, tenantB)
-	gone := connector.ConnectionRef{App: "default", Name: "gone"}
-	report, err := w.sweeper.Sweep(t.Context(), connector.SweepRequest{Only: []connector.ConnectionRef{a.ConnectionRef, gone}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	checkReport(t, "not due", report, connector.SweepReport{Checked: 2, Due: 1, Failed: 1,
-		Failures: []connector.SweepFailure{{Connection: "default/gone", Code: "connection_not_found", Status: connector.StatusRefused}}})
-	report, err = w.sweeper.Sweep(t.Context(), connector.SweepRequest{Only: []connector.ConnectionRef{}, Force: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	checkReport(t, "none named", report, connector.SweepReport{})
-	w.clock.advance(time.Minute)
-	if _, err = w.sweeper.Sweep(t.Context(), connector.SweepRequest{Force: true}); err != nil {
-		t.Fatal(err)
-	}
-	for _, c := range []connector.Connection{a, b} {
-		if got := w.connection(t, c.ConnectionRef); !got.RefreshedAt.Equal(w.clock.Now()) {
-			t.Errorf("%s was not forced", c)
-		}
-	}
-}
-
-func TestSweepOutlivesItsStore(t *testing.T) {
-	t.Run("nothing listed", func(t *testing.T) {
-		w := newWorld(t)
-		w.provision(t, tenantA)
-		w.secrets.Fail(secretstoretest.Fault{Op: "ListSecrets", Error: "AccessDeniedException"})
-		if _, err := w.sweeper.Sweep(t.Context(), connector.SweepRequest{}); err == nil || !strings.Contains(err.Error(), "AccessDenied") {
-			t.Errorf("error %v", err)
-		}
-	})
-	t.Run("none of the named readable", func(t *testing.T) {
-		w := newWorld(t)
-		c := w.provision(t, tenantA)
-		w.secrets.Fail(secretstoretest.Fault{Op: "DescribeSecret", Error: "AccessDeniedException"})
-		if _, err := w.sweeper.Sweep(t.Context(), connector.SweepRequest{Only: []connector.ConnectionRef{c.ConnectionRef}}); err == nil {
-			t.Error("no error")
-		}
-	})
-	t.Run("listing breaks off", func(t *testing.T) {
-		w := newWorld(t)
-		c := w.provision(t, tenantA)
-		description, _ := w.secrets.Description(c.SecretName)
-		value, _ := w.secrets.Value(c.SecretName)
-		for i := range 120 {
-			w.secrets.Put(fmt.Sprintf("entra/connections/default/z%03d", i), value, description)
-		}
-		w.clock.advance(due + time.Second)
-		w.secrets.Fail(secretstoretest.Fault{Op: "ListSecrets", Delay: time.Nanosecond, Times: 1})
-		w.secrets.Fail(secretstoretest.Fault{Op: "ListSecrets", Error: "InternalServiceError"})
-		checkReport(t, "half seen", w.sweep(t), connector.SweepReport{Checked: 100, Due: 100, Refreshed: 100, Incomplete: true})
-	})
-	t.Run("token not stored", func(t *testing.T) {
-		w := newWorld(t)
-		a := w.provision(t, tenantA)
-		w.provision(t, tenantB)
-		w.clock.advance(due + time.Second)
-		w.secrets.Fail(secretstoretest.Fault{Op: "UpdateSecret", Secret: a.SecretName, Error: "InternalServiceError", Times: 1})
-		checkReport(t, "write failed", w.sweep(t), connector.SweepReport{Checked: 2, Due: 2, Refreshed: 1, Failed: 1,
-			Failures: []connector.SweepFailure{{Connection: a.String(), Code: "InternalServiceError", Status: connector.StatusRetrying}}})
-		checkReport(t, "next sweep", w.sweep(t), connector.SweepReport{Checked: 2, Due: 1, Refreshed: 1})
-	})
-	t.Run("app not readable", func(t *testing.T) {
-		w := newWorld(t)
-		c := w.provision(t, tenantA)
-		w.secrets.Fail(secretstoretest.Fault{Op: "GetSecretValue", Error: "AccessDeniedException"})
-		checkReport(t, "not due", w.sweep(t), connector.SweepReport{Checked: 1})
-		if log := w.log.String(); !strings.Contains(log, "app not read") || !strings.Contains(log, "AccessDeniedException") {
-			t.Errorf("nobody is told: %s", log)
-		}
-		w.clock.advance(due + time.Second)
-		checkReport(t, "due", w.sweep(t), connector.SweepReport{Checked: 1, Due: 1, Failed: 1,
-			Failures: []connector.SweepFailure{{Connection: c.String(), Code: "AccessDeniedException", Status: connector.StatusRetrying}}})
-	})
-	t.Run("app gone", func(t *testing.T) {
-		w := newWorld(t)
-		c := w.provision(t, tenantA)
-		if err := w.store.DeleteApp(t.Context(), "default"); err != nil {
-			t.Fatal(err)
-		}
-		checkReport(t, "not due", w.sweep(t), connector.SweepReport{Checked: 1})
-		w.clock.advance(due + time.Second)
-		checkReport(t, "due", w.sweep(t), connector.SweepReport{Checked: 1, Due: 1, Failed: 1,
-			Failures: []connector.SweepFailure{{Connection: c.String(), Code: "app_not_found", Status: connector.StatusRefused}}})
-		w.clock.advance(time.Second)
-		if _, created, err := w.put(t.Context(), w.app()); !created || err != nil {
-			t.Fatalf("created %t, %v", created, err)
-		}
-		checkReport(t, "app back", w.sweep(t), connector.SweepReport{Checked: 1, Due: 1, Refreshed: 1})
-	})
-	t.Run("connection deleted since it was listed", func(t *testing.T) {
-		w := newWorldWith(t, secretstoretest.Options{ListLag: 5 * time.Minute})
-		c := w.provision(t, tenantA)
-		w.clock.advance(due + time.Second)
-		if err := w.store.DeleteConnection(t.Context(), c.ConnectionRef); err != nil {
-			t.Fatal(err)
-		}
-		w.clock.advance(time.Minute)
-		report := w.sweep(t)
-		checkReport(t, "still listed", report, connector.SweepReport{Checked: 1})
-		if report.Health.Healthy > 0 {
-			t.Error("it counts as healthy")
-		}
-		w.clock.advance(5 * time.Minute)
-		checkReport(t, "no more", w.sweep(t), connector.SweepReport{})
-	})
-	t.Run("description written over by hand", func(t *testing.T) {
-		w := newWorld(t)
-		c := w.provision(t, tenantA)
-		value, _ := w.secrets.Value(c.SecretName)
-		w.secrets.Put(c.SecretName, value, "do not touch")
-		checkReport(t, "unreadable", w.sweep(t), connector.SweepReport{Checked: 1, Due: 1, Failed: 1,
-			Failures: []connector.SweepFailure{{Connection: c.String(), Code: "unreadable_state", Status: connector.StatusRefused}}})
-		w.provision(t, tenantA)
-		checkReport(t, "provisioned again", w.sweep(t), connector.SweepReport{Checked: 1})
-	})
-	t.Run("nothing at all", func(t *testing.T) {
-		checkReport(t, "empty", newWorld(t).sweep(t), connector.SweepReport{})
-	})
-}
-
-// With no time left nothing is started, and the next sweep takes it.
-func TestSweepStopsBeforeTheDeadline(t *testing.T) {
-	w := newWorld(t)
-	w.provision(t, tenantA)
-	w.provision(t, tenantB)
-	w.clock.advance(due + time.Second)
-	w.entra.Fail(entratest.Fault{Tenant: tenantA, Response: entratest.Hang()})
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
-	defer cancel()
-	report, err := w.sweeper.Sweep(ctx, connector.SweepRequest{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	checkReport(t, "one hangs", report, connector.SweepReport{Checked: 2, Due: 2, Refreshed: 1, Deferred: 1})
-	if ctx.Err() != nil {
-		t.Error("the report is out after the deadline")
-	}
-	w.entra.ClearFaults()
-	checkReport(t, "next sweep", w.sweep(t), connector.SweepReport{Checked: 2, Due: 1, Refreshed: 1})
-}
-
-// A new client secret is in use everywhere after one sweep, although nothing is
-// due, and although the listing does not show the change yet.
-func TestRotationReachesEveryConnection(t *testing.T) {
-	w := newWorldWith(t, secretstoretest.Options{ListLag: 5 * time.Minute})
-	w.provision(t, tenantA)
-	w.provision(t, tenantB)
-	w.clock.advance(6 * time.Minute)
-
-	rotated := w.app()
-	rotated.Credential.ClientSecret = entra.NewSecret("n3w-secret")
-	// Too short a time to wait for the secret to be known.
-	brief, cancel := context.WithTimeout(t.Context(), 2*time.Second)
-	defer cancel()
-	_, _, err := w.put(brief, rotated)
-	if e := asEntraError(t, err); e.Code != "AADSTS7000215" {
-		t.Errorf("wrong new secret: %v", err)
-	}
-	checkReport(t, "after a refused rotation", w.sweep(t), connector.SweepReport{Checked: 2})
-
-	w.entra.SetSecrets(clientID, entratest.Secret{Value: canary}, entratest.Secret{Value: "n3w-secret"})
-	if _, created, err := w.put(t.Context(), rotated); created || err != nil {
-		t.Fatalf("rotation: created %t, %v", created, err)
-	}
-	w.clock.advance(time.Second)
-	w.entra.ResetRequests()
-	checkReport(t, "after the rotation", w.sweep(t), connector.SweepReport{Checked: 2, Due: 2, Refreshed: 2})
-	for _, r := range w.entra.Requests() {
-		if r.SecretIndex != 1 {
-			t.Errorf("%s was asked with secret %d", r.Tenant, r.SecretIndex)
-		}
+// Each connection of a sweep may cost 40 calls.
+func TestCallsOfASweep(t *testing.T) {
+	w := newWorld(t, setup{})
+	w.seedAll(0, 3, 0, nil)
+	g := &greedy{SweepStore: w.store}
+	w.sweeper.Store = g
+	if w.sweep(force); g.calls.Load() != 3*40 {
+		t.Errorf("three connections cost %d calls", g.calls.Load())
 	}
 }

@@ -2,11 +2,14 @@ package secretstore_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/base64"
 	"errors"
 	"flag"
+	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -14,23 +17,27 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"testing/synctest"
+	"testing/iotest"
 	"time"
-
-	"entra-connector/internal/connector"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 
+	"entra-connector/internal/connector"
 	"entra-connector/internal/secretstore"
 	"entra-connector/internal/secretstore/secretstoretest"
 	"entra-connector/pkg/entra"
 )
 
-const tenant = "aaaaaaaa-0000-4000-8000-000000000001"
-
 var update = flag.Bool("update", false, "rewrite the golden files")
+
+const (
+	tenantA    = "aaaaaaaa-0000-4000-8000-000000000001"
+	tenantB    = "bbbbbbbb-0000-4000-8000-000000000002"
+	secretName = "entra/connections/default/acme"
+	appName    = "entra/apps/default"
+)
 
 var (
 	start = time.Date(2026, 11, 23, 1, 0, 0, 0, time.UTC)
@@ -42,625 +49,683 @@ var (
 			Credential: entra.Credential{ClientSecret: entra.NewSecret("s3cret <&>")},
 		},
 	}
-	token = entra.Token{TenantID: tenant, Type: "Bearer", AccessToken: entra.NewSecret("t0ken"), ExpiresIn: 3599, ExtExpiresIn: 7199, RequestedAt: start}
 )
 
-func connection() connector.Connection {
-	return connector.Connection{
-		ConnectionRef: ref, TenantID: tenant, Cloud: entra.Public, Scope: app.Scope, TokenType: "Bearer",
-		ExpiresAt: token.ExpiresAt(), Lifetime: token.Lifetime(), RefreshedAt: start,
+// tokenOf returns a token that was requested so long after start.
+func tokenOf(tenant string, after time.Duration) entra.Token {
+	return entra.Token{
+		TenantID: tenant, Type: "Bearer", AccessToken: entra.NewSecret("t0ken of " + after.String()),
+		ExpiresIn: 3599, ExtExpiresIn: 7199, RequestedAt: start.Add(after),
 	}
 }
 
-// open returns a store on the stand-in, without the SDK's retries.
-func open(t *testing.T) (*secretstore.Store, *secretstoretest.Server) {
-	server := secretstoretest.Start(t, secretstoretest.Options{Now: func() time.Time { return start }})
-	return openAt(server.URL(), secretstore.Config{Prefix: "entra"}, func(o *secretsmanager.Options) { o.RetryMaxAttempts = 1 }), server
+// with returns the connection as it is with a token.
+func with(c connector.Connection, t entra.Token) connector.Connection {
+	c.TokenType, c.ExpiresAt, c.Lifetime, c.RefreshedAt, c.Failure = t.Type, t.ExpiresAt(), t.Lifetime(), t.RequestedAt, nil
+	return c
 }
 
-func openAt(url string, cfg secretstore.Config, change func(*secretsmanager.Options)) *secretstore.Store {
-	return secretstore.New(secretsmanager.New(secretsmanager.Options{
-		Region: "us-east-1", BaseEndpoint: aws.String(url),
+// connection returns default/acme of a tenant, which is not stored yet.
+func connection(tenant string) connector.Connection {
+	return with(connector.Connection{ConnectionRef: ref, TenantID: tenant, Cloud: entra.Public, Scope: app.Scope}, tokenOf(tenant, 0))
+}
+
+// setup says how a world differs from one that tries every call once.
+type setup struct {
+	secretstoretest.Options
+	secretstore.Config
+	retries bool // as the SDK does, whose pauses need a bubble
+}
+
+// world is a Store on the stand-in Secrets Manager, without a network.
+type world struct {
+	*secretstore.Store
+	t      *testing.T
+	client *secretsmanager.Client
+	server *secretstoretest.Server
+	ahead  time.Duration                       // of the stand-in's clock
+	change func(op string, body []byte) []byte // what becomes of a request on its way; may be nil
+}
+
+func open(t *testing.T, s setup) *world {
+	t.Helper()
+	w := &world{t: t}
+	s.Now = func() time.Time { return time.Now().Add(w.ahead) }
+	var err error
+	if w.server, err = secretstoretest.New(s.Options); err != nil {
+		t.Fatal(err)
+	}
+	w.client = secretsmanager.New(secretsmanager.Options{
+		Region: "us-east-1", BaseEndpoint: aws.String("http://stand-in.invalid"), HTTPClient: w,
 		Credentials: credentials.NewStaticCredentialsProvider("id", "key", ""),
-	}, change), cfg)
-}
-
-// What is stored is a contract with integrations, with people in the console,
-// and with the next version of the connector.
-func TestStoredForm(t *testing.T) {
-	store, server := open(t)
-	if err := store.CreateApp(t.Context(), app); err != nil {
-		t.Fatal(err)
-	}
-	c, err := store.CreateConnection(t.Context(), connection(), token)
-	if err != nil {
-		t.Fatal(err)
-	}
-	compare := func(golden, name string) {
-		t.Helper()
-		value, _ := server.Value(name)
-		description, _ := server.Description(name)
-		got := "value\n" + value + "\n\ndescription\n" + description + "\n"
-		if *update {
-			os.WriteFile("testdata/"+golden, []byte(got), 0o644)
-		}
-		want, err := os.ReadFile("testdata/" + golden)
-		if err != nil || got != string(want) {
-			t.Errorf("%s is not as in testdata/%s (%v):\n%s", name, golden, err, got)
-		}
-	}
-	compare("app.golden", "entra/apps/default")
-	compare("connection.golden", c.SecretName)
-
-	c.Failure = &connector.Failure{Status: connector.StatusRefused, Code: "AADSTS7000222", Advice: connector.Explain("AADSTS7000222"), At: start.Add(time.Hour), Refusals: 2,
-		NextAttempt: start.Add(90 * time.Minute), TraceID: tenant, CorrelationID: app.ClientID}
-	if err := store.SaveFailure(t.Context(), c); err != nil {
-		t.Fatal(err)
-	}
-	compare("refused.golden", c.SecretName)
-
-	got, err := store.Connection(t.Context(), ref)
-	if err != nil || got.Failure == nil || *got.Failure != *c.Failure {
-		t.Errorf("read back: %+v, %v", got, err)
-	}
-	if got.Version == "" {
-		t.Error("read back without a version")
-	}
-	got.Failure, c.Failure, got.Version = nil, nil, ""
-	if !reflect.DeepEqual(got, c) {
-		t.Errorf("read back:\n got %+v\nwant %+v", got, c)
-	}
-	readApp, err := store.App(t.Context(), "default")
-	if err != nil || !readApp.Credential.Equal(app.Credential) || !readApp.ChangedAt.Equal(start) || readApp.Scope != app.Scope {
-		t.Errorf("app read back: %+v, %v", readApp, err)
-	}
-}
-
-// The longest of everything still fits a Description of 2,048 characters.
-func TestDescriptionFits(t *testing.T) {
-	store, _ := open(t)
-	c := connection()
-	c.App, c.Name = strings.Repeat("a", 64), strings.Repeat("b", 64)
-	c.Scope = "https://" + strings.Repeat("&", 494) + "/.default"
-	c.Failure = &connector.Failure{Status: connector.StatusRefused, Code: "AADSTS123456789", At: start.Add(1), Refusals: 1 << 30, NextAttempt: start.Add(1), TraceID: tenant, CorrelationID: tenant}
-	if _, err := store.CreateConnection(t.Context(), c, token); err != nil {
-		t.Error(err)
-	}
-}
-
-func TestAbsent(t *testing.T) {
-	store, _ := open(t)
-	ctx := t.Context()
-	check := func(when string) {
-		t.Helper()
-		_, err1 := store.App(ctx, "default")
-		_, err2 := store.AppWithoutCredential(ctx, "default")
-		_, err3 := store.Connection(ctx, ref)
-		for i, err := range []error{err1, err2, err3, store.UpdateApp(ctx, app), store.SaveToken(ctx, connection(), token),
-			store.SaveFailure(ctx, connection()), store.DeleteApp(ctx, "default"), store.DeleteConnection(ctx, ref)} {
-			if !errors.Is(err, connector.ErrNotFound) {
-				t.Errorf("%s, call %d: %v, want ErrNotFound", when, i, err)
-			}
-		}
-		if apps, err := store.Apps(ctx); len(apps) != 0 || err != nil {
-			t.Errorf("%s: apps %v, %v", when, apps, err)
-		}
-	}
-	check("at first")
-	for range 2 { // a second time from the recovery window
-		if err := store.CreateApp(ctx, app); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := store.CreateConnection(ctx, connection(), token); err != nil {
-			t.Fatal(err)
-		}
-		if err := store.CreateApp(ctx, app); !errors.Is(err, connector.ErrExists) {
-			t.Errorf("creating an app again: %v", err)
-		}
-		if _, err := store.CreateConnection(ctx, connection(), token); !errors.Is(err, connector.ErrExists) {
-			t.Errorf("creating a connection again: %v", err)
-		}
-		if err := errors.Join(store.DeleteApp(ctx, "default"), store.DeleteConnection(ctx, ref)); err != nil {
-			t.Fatal(err)
-		}
-		check("after the deletion")
-	}
-}
-
-// A deletion that was interrupted between its two steps counts as done, and is
-// finished by the same call.
-func TestInterruptedDeletion(t *testing.T) {
-	store, server := open(t)
-	ctx := t.Context()
-	if _, err := store.CreateConnection(ctx, connection(), token); err != nil {
-		t.Fatal(err)
-	}
-	server.Fail(secretstoretest.Fault{Op: "DeleteSecret", Error: "AccessDeniedException"})
-	if err := store.DeleteConnection(ctx, ref); err == nil {
-		t.Fatal("the deletion does not fail")
-	}
-	server.ClearFaults()
-	if _, err := store.Connection(ctx, ref); !errors.Is(err, connector.ErrNotFound) {
-		t.Errorf("the connection: %v", err)
-	}
-	if page, _, err := store.Connections(ctx, "", 100, ""); len(page) != 0 || err != nil {
-		t.Errorf("the list: %v, %v", page, err)
-	}
-	if err := store.DeleteConnection(ctx, ref); err != nil {
-		t.Errorf("the same call again: %v", err)
-	}
-	if names := server.Names(); len(names) != 0 {
-		t.Errorf("left over: %v", names)
-	}
-}
-
-// What AWS will not delete, such as a secret with replicas, is not reported as
-// deleted.
-func TestRefusedDeletion(t *testing.T) {
-	store, server := open(t)
-	if err := store.CreateApp(t.Context(), app); err != nil {
-		t.Fatal(err)
-	}
-	server.Fail(secretstoretest.Fault{Op: "DeleteSecret", Error: "InvalidRequestException"})
-	err := store.DeleteApp(t.Context(), "default")
-	var failed *connector.StoreError
-	if !errors.As(err, &failed) || failed.Code != "InvalidRequestException" {
-		t.Errorf("a deletion that AWS refuses: %v", err)
-	}
-}
-
-// A write whose answer is lost has landed when the SDK tries it again.
-func TestLostAnswers(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		store, _, server := openInMemory(t, secretstore.Config{Prefix: "entra"}, nil)
-		for _, call := range []struct {
-			name, loses string
-			do          func() error
-		}{
-			{"creating", "CreateSecret", func() error { _, err := store.CreateConnection(t.Context(), connection(), token); return err }},
-			{"updating", "UpdateSecret", func() error { return store.SaveToken(t.Context(), read(t, store), token) }},
-			{"marking as deleted", "UpdateSecret", func() error { return store.DeleteConnection(t.Context(), ref) }},
-			{"creating again", "RestoreSecret", func() error { _, err := store.CreateConnection(t.Context(), connection(), token); return err }},
-			{"deleting", "DeleteSecret", func() error { return store.DeleteConnection(t.Context(), ref) }},
-		} {
-			server.ResetCalls()
-			server.Fail(secretstoretest.Fault{Op: call.loses, After: true, Times: 1})
-			if err := call.do(); err != nil {
-				t.Errorf("%s: %v", call.name, err)
-			}
-			if n := server.Count(call.loses); n < 2 {
-				t.Errorf("%s: the SDK did not try again, so nothing is shown", call.name)
-			}
-		}
-		if names := server.Names(); len(names) != 0 {
-			t.Errorf("not deleted: %v", names)
+	}, func(o *secretsmanager.Options) {
+		if !s.retries {
+			o.RetryMaxAttempts = 1
 		}
 	})
+	s.Prefix = "entra"
+	w.Store = secretstore.New(w.client, s.Config)
+	return w
+}
+
+// Do takes a request to the stand-in.
+func (w *world) Do(r *http.Request) (response *http.Response, err error) {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return nil, err
+	}
+	if w.change != nil {
+		body = w.change(strings.TrimPrefix(r.Header.Get("X-Amz-Target"), "secretsmanager."), body)
+	}
+	answer := httptest.NewRecorder()
+	defer func() {
+		if recover() == nil {
+			return
+		}
+		// The connection is cut, before the answer or in the middle of it.
+		if response, err = nil, io.ErrUnexpectedEOF; answer.Body.Len() > 0 {
+			response, err = answer.Result(), nil
+			response.Body = io.NopCloser(io.MultiReader(response.Body, iotest.ErrReader(io.ErrUnexpectedEOF)))
+		}
+	}()
+	in := httptest.NewRequestWithContext(r.Context(), r.Method, "/", bytes.NewReader(body))
+	in.Header = r.Header
+	w.server.ServeHTTP(answer, in)
+	return answer.Result(), nil
+}
+
+// must fails the test at an error.
+func (w *world) must(err error) {
+	w.t.Helper()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// create stores the app and default/acme of tenant A.
+func (w *world) create() connector.Connection {
+	w.t.Helper()
+	_, err := w.CreateApp(w.t.Context(), app)
+	w.must(err)
+	c, err := w.CreateConnection(w.t.Context(), connection(tenantA), tokenOf(tenantA, 0))
+	w.must(err)
+	return c
+}
+
+// remove deletes the app and default/acme.
+func (w *world) remove() {
+	w.t.Helper()
+	w.must(w.DeleteConnection(w.t.Context(), ref))
+	w.must(w.DeleteApp(w.t.Context(), connector.AppUse{App: app}))
+}
+
+// read returns default/acme as it is stored.
+func (w *world) read() connector.Connection {
+	w.t.Helper()
+	c, err := w.Connection(w.t.Context(), ref)
+	w.must(err)
+	return c
+}
+
+// outcome names an error in a few words.
+func outcome(err error) string {
+	var conflict *connector.ConflictError
+	var failed *connector.StoreError
+	switch {
+	case err == nil:
+		return "done"
+	case errors.As(err, &conflict) && conflict.Reason == connector.Replicated:
+		return "conflict: replicas in " + strings.Join(conflict.Fields, ", ")
+	case errors.As(err, &conflict):
+		return "conflict: " + conflict.Advice.Title
+	case errors.As(err, &failed):
+		return failed.Code
+	}
+	return err.Error()
+}
+
+// What is stored is a contract with integrations, with people in the console, and with the next version of the connector.
+func TestStoredForm(t *testing.T) {
+	w := open(t, setup{})
+	_, err := w.CreateApp(t.Context(), app)
+	w.must(err)
+	c := connection(tenantA)
+	c.Scope = "https://contoso.com/a'b(c)/.default" // the tag cannot have it as it is
+	c, err = w.CreateConnection(t.Context(), c, tokenOf(tenantA, 0))
+	w.must(err)
+	compare := func(golden, name string) {
+		t.Helper()
+		x, _ := w.server.Look(name)
+		var b strings.Builder
+		fmt.Fprintf(&b, "value\n%s\n\ndescription\n%s\n\ntags\n", x.Value, strings.ReplaceAll(x.Description, x.Version, "(its version)"))
+		for _, key := range slices.Sorted(maps.Keys(x.Tags)) {
+			fmt.Fprintf(&b, "%s = %s\n", key, x.Tags[key])
+		}
+		if *update {
+			w.must(os.WriteFile("testdata/"+golden, []byte(b.String()), 0o644))
+		}
+		if want, err := os.ReadFile("testdata/" + golden); err != nil || b.String() != string(want) {
+			t.Errorf("%s is not as in testdata/%s (%v):\n%s", name, golden, err, b.String())
+		}
+	}
+	use, err := w.LookAtApp(t.Context(), "default")
+	w.must(err)
+	use.Now = start
+	w.must(w.Announce(t.Context(), use, connector.Connection{ConnectionRef: ref, Version: "what was there"}))
+	compare("app.golden", appName)
+	compare("connection.golden", secretName)
+
+	c.Warnings = []string{connector.WarnNoRoles}
+	c.Failure = &connector.Failure{Status: connector.StatusRefused, Code: "AADSTS7000222", At: start.Add(time.Hour), Refusals: 2,
+		Advice: entra.Advice{Title: "As exactly", Action: "as the first answer did."}, RefusedSince: start, NextAttempt: start.Add(90 * time.Minute), TraceID: tenantA, CorrelationID: app.ClientID, ConsentURL: "https://consent.example"}
+	w.must(w.SaveFailure(t.Context(), c))
+	compare("refused.golden", secretName)
+	if got := w.read(); !reflect.DeepEqual(got, c) {
+		t.Errorf("read back:\n got %+v\nwant %+v", got, c)
+	}
+	readApp, err := w.App(t.Context(), "default")
+	if err != nil || !readApp.Credential.Equal(app.Credential) || !readApp.ChangedAt.Equal(start) || readApp.Scope != app.Scope || readApp.Version != use.Version {
+		t.Errorf("app read back: %+v, %v", readApp, err)
+	}
+
+	// What fits no Description is left to the value.
+	long := app
+	long.Version = use.Version
+	long.Credential = entra.Credential{Federation: &entra.Federation{Audience: strings.Repeat("a", 600), Issuer: strings.Repeat("i", 1400), Subject: "s"}}
+	_, err = w.UpdateApp(t.Context(), use, long)
+	w.must(err)
+	use, err = w.LookAtApp(t.Context(), "default")
+	if listed, listErr := w.Apps(t.Context()); err != nil || listErr != nil || !use.Credential.Equal(long.Credential) || !listed[0].Credential.Equal(long.Credential) {
+		t.Errorf("looked at: %+v, %v, listed: %+v, %v", use.App, err, listed, listErr)
+	}
+	for _, value := range []string{"", "{}", `{"client_id":1}`, `{"client_id":"c","credential":"certificate"}`} {
+		w.server.Edit(appName, func(x *secret) { x.Value, x.Version = value, "" })
+		_, err := w.App(t.Context(), "default")
+		use, lookErr := w.LookAtApp(t.Context(), "default")
+		listed, listErr := w.Apps(t.Context())
+		if err != connector.ErrUnreadable || lookErr != nil || use.Name != "default" || listErr != nil || len(listed) != 1 || listed[0].Name != "default" {
+			t.Errorf("an app with the value %q: %v, looked at: %+v, %v, listed: %+v, %v", value, err, use, lookErr, listed, listErr)
+		}
+	}
+}
+
+type secret = secretstoretest.Secret
+
+// shown says how a connection is shown.
+func shown(c connector.Connection) string {
+	if c.Failure == nil {
+		return fmt.Sprintf("%s of %s until %s", c.Status(), c.TenantID[:1], c.ExpiresAt.Format(time.TimeOnly))
+	}
+	return fmt.Sprintf("%s: %s", c.Status(), c.Failure.Title)
+}
+
+// Whatever there is under a name, each call does what it may, or nothing at all.
+func TestWhatIsThere(t *testing.T) {
+	const (
+		ok      = "ok of a until 01:59:59"
+		foreign = "conflict: The secret holds something that the connector did not write"
+		replica = "conflict: The secret is a replica of one in eu-west-1"
+		managed = "conflict: The secret is managed by the AWS service rds"
+	)
+	refused := func(conflict string) string { return strings.Replace(conflict, "conflict", "refused", 1) }
+	edited := func(f func(*secret)) func(*world, string) {
+		return func(w *world, name string) { w.create(); w.server.Edit(name, f) }
+	}
+	later := func(make func(*world, string)) func(*world, string) {
+		return func(w *world, name string) { make(w, name); w.ahead += 61 * time.Second }
+	}
+	restored := edited(func(x *secret) { x.Tags["entra-connector:state"] = "deleting" })
+	untagged := edited(func(x *secret) { x.Tags = nil })
+	unfinished := "The connection's deletion has begun and not ended"
+	rows := []struct {
+		name   string
+		make   func(w *world, name string)
+		shows  string // as a connection
+		app    string // how an app is looked at
+		claim  string // for the same tenant
+		other  string // for another tenant
+		remove string
+	}{
+		{"nothing", func(*world, string) {}, "", "not found", "done", "done", "not found"},
+		{"what works", edited(func(*secret) {}), ok, "done", "already exists", "already exists", "done"},
+		{"deleted", func(w *world, _ string) { w.create(); w.remove() }, "", "not found", "done", "done", "not found"},
+		{"deleted by hand", edited(func(x *secret) { x.Pending = true }), "", "not found", "done", "done", "not found"},
+		{"a deletion or a claim that may be under way", restored, "retrying: " + unfinished, "not found", "busy", "busy", "done"},
+		{"a deletion or a claim that broke off", later(restored), "refused: " + unfinished, "not found", "done", "done", "done"},
+		{"no value and no tags", func(w *world, name string) { w.server.Edit(name, func(*secret) {}) }, "", "not found", "done", "done", "not found"},
+		{"our tags, and no value", func(w *world, name string) {
+			w.server.Edit(name, func(x *secret) {
+				x.Tags = map[string]string{"entra-connector:app": "default"}
+				if name == secretName {
+					x.Tags["entra-connector:connection"] = "acme"
+				}
+			})
+		}, "refused: The connection's secret has no value", "not found", "done", "done", "done"},
+		{"tags gone", later(untagged), "refused: The tags of the connection's secret are gone", "done", "done", foreign, "done"},
+		{"tags gone just now", untagged, "refused: The tags of the connection's secret are gone", "done", "busy", foreign, "done"},
+		{"tags and Description gone", edited(func(x *secret) { x.Tags, x.Description = nil, "" }), refused(foreign), foreign, foreign, foreign, foreign},
+		{"the tags of another", edited(func(x *secret) { x.Tags["entra-connector:app"] = "other" }), refused(foreign), foreign, foreign, foreign, foreign},
+		{"somebody's secret", func(w *world, name string) { w.server.Put(name, "theirs", "theirs") }, refused(foreign), foreign, foreign, foreign, foreign},
+		{"a replica", edited(func(x *secret) { x.PrimaryRegion = "eu-west-1" }), refused(replica), replica, replica, replica, replica},
+		{"a primary, here", edited(func(x *secret) { x.PrimaryRegion, x.Replicas = "us-east-1", []string{"eu-west-1"} }), ok, "done",
+			"already exists", "already exists", "conflict: replicas in eu-west-1"},
+		{"managed", edited(func(x *secret) { x.OwningService = "rds" }), refused(managed), managed, managed, managed, managed},
+		{"a scope that is none", edited(func(x *secret) { x.Tags["entra-connector:scope"] = "=4" }),
+			"refused: The tags of the connection's secret are gone", "done", "already exists", "already exists", "done"},
+		{"a tenant that is none", edited(func(x *secret) { x.Tags["entra-connector:tenant"] = "common" }),
+			"refused: The tags of the connection's secret are gone", "done", "already exists", "already exists", "done"},
+	}
+	for _, tt := range rows {
+		// attempt does something to a new world, and holds the outcome against what is wanted.
+		attempt := func(what, name, want string, do func(*world) error) *world {
+			w := open(t, setup{})
+			tt.make(w, name)
+			before := w.server.Snapshot()
+			if got := outcome(do(w)); got != want {
+				t.Errorf("%s, %s: %s, want %s", tt.name, what, got, want)
+			}
+			if want != "done" && w.server.Snapshot() != before {
+				t.Errorf("%s, %s: it is not as before, but\n%s", tt.name, what, w.server.Snapshot())
+			}
+			return w
+		}
+		w := attempt("listing", secretName, "done", func(w *world) error { _, _, err := w.Connections(t.Context(), "", 100, ""); return err })
+		page, _, _ := w.Connections(t.Context(), "", 100, "")
+		one, err := w.Connection(t.Context(), ref)
+		if tt.shows == "" && (len(page) != 0 || err == nil) || tt.shows != "" && (len(page) != 1 || shown(page[0]) != tt.shows || shown(one) != tt.shows) {
+			t.Errorf("%s: listed as %+v, read as %+v, %v, want %q", tt.name, page, one, err, tt.shows)
+		}
+		for tenant, want := range map[string]string{tenantA: tt.claim, tenantB: tt.other} {
+			w := attempt("provisioning for "+tenant[:1], secretName, want, func(w *world) error {
+				_, err := w.CreateConnection(t.Context(), connection(tenant), tokenOf(tenant, time.Minute))
+				return err
+			})
+			x, _ := w.server.Look(secretName)
+			tags := maps.Clone(x.Tags)
+			if delete(tags, "entra-connector:state"); want == "done" && (w.read().TenantID != tenant || w.read().Failure != nil || len(tags) != 4 || !strings.Contains(x.Value, tenant)) {
+				t.Errorf("%s: provisioned for %s it is %+v, and holds %s", tt.name, tenant, w.read(), x.Value)
+			}
+		}
+		w = attempt("deleting", secretName, tt.remove, func(w *world) error { return w.DeleteConnection(t.Context(), ref) })
+		if _, err := w.Connection(t.Context(), ref); tt.remove == "done" && err != connector.ErrNotFound {
+			t.Errorf("%s: deleted it is %v", tt.name, err)
+		}
+
+		attempt("looking at the app", appName, tt.app, func(w *world) error { _, err := w.LookAtApp(t.Context(), "default"); return err })
+		attempt("creating the app", appName, tt.claim, func(w *world) error { _, err := w.CreateApp(t.Context(), app); return err })
+		attempt("deleting the app", appName, tt.remove, func(w *world) error { return w.DeleteApp(t.Context(), connector.AppUse{App: app}) })
+	}
+}
+
+// What is known of a connection is what its Description says of the current version. Whatever else stands there was
+// overtaken. It is shown as unknown, and the next write sets it right.
+func TestOvertakenDescriptions(t *testing.T) {
+	const ok, unknown = "ok of a until 02:59:59", "retrying: What is known of the connection was overtaken"
+	edited := func(f func(*secret)) func(*world, connector.Connection) {
+		return func(w *world, _ connector.Connection) { w.server.Edit(secretName, f) }
+	}
+	replaced := func(old, new string) func(*world, connector.Connection) {
+		return edited(func(x *secret) { x.Description = strings.Replace(x.Description, old, new, 1) })
+	}
+	late := func(w *world, first connector.Connection) {
+		if err := w.SaveToken(t.Context(), with(first, tokenOf(tenantA, 3*time.Hour)), tokenOf(tenantA, 3*time.Hour)); err != connector.ErrChanged {
+			t.Errorf("a write over another: %v", err)
+		}
+	}
+	// refusedLate records a failure that was found while the first version was current.
+	refusedLate := func(w *world, first connector.Connection) {
+		first.Failure = &connector.Failure{Status: connector.StatusRefused, Code: "AADSTS7000112", At: start}
+		w.must(w.SaveFailure(t.Context(), first))
+	}
+	for _, tt := range []struct {
+		name   string
+		happen func(w *world, first connector.Connection)
+		want   string
+		writes bool // the Description of an UpdateSecret that is refused
+	}{
+		{"nothing", func(*world, connector.Connection) {}, ok, false},
+		{"the label moved back", edited(func(x *secret) { x.Version = x.Versions[0] }), unknown, false},
+		{"another value", edited(func(x *secret) { x.Value = "theirs" }), unknown, false},
+		{"no Description", edited(func(x *secret) { x.Description = "" }), unknown, false},
+		{"words", edited(func(x *secret) { x.Description = "do not touch" }), unknown, false},
+		{"an empty object", edited(func(x *secret) { x.Description = "{}" }), unknown, false},
+		{"another tenant", replaced(tenantA, tenantB), ok, false},
+		{"another expiry", replaced("02:59:59", "03:59:59"), unknown, false},
+		{"another life", replaced(`"lifetime":3599`, `"lifetime":35990`), unknown, false},
+		{"another status", replaced(`"status":"ok"`, `"status":"refused"`), unknown, false},
+		{"no life", replaced(`"lifetime":3599`, `"lifetime":0`), unknown, false},
+		{"a late failure", refusedLate, unknown, false},
+		{"a late token, and AWS writes all or nothing", late, ok, false},
+		{"a late token, and AWS writes its Description", late, unknown, true},
+	} {
+		w := open(t, setup{Options: secretstoretest.Options{RefusedUpdateWritesDescription: tt.writes}})
+		first := w.create()
+		w.must(w.SaveToken(t.Context(), with(first, tokenOf(tenantA, time.Hour)), tokenOf(tenantA, time.Hour)))
+		tt.happen(w, first)
+		page, _, err := w.Connections(t.Context(), "", 100, "")
+		w.must(err)
+		got := w.read()
+		if shown(got) != tt.want || shown(page[0]) != tt.want || got.TenantID != tenantA || got.Scope != app.Scope || got.ExpiresAt.IsZero() != (tt.want == unknown) {
+			t.Errorf("%s: read as %s, %+v, listed as %s, want %s", tt.name, shown(got), got, shown(page[0]), tt.want)
+		}
+		next := tokenOf(tenantA, 2*time.Hour)
+		w.must(w.SaveToken(t.Context(), with(page[0], next), next))
+		if value, _ := w.server.Value(secretName); shown(w.read()) != "ok of a until 03:59:59" || !strings.Contains(value, "t0ken of 2h") {
+			t.Errorf("%s: after the next write it is %s, and holds %s", tt.name, shown(w.read()), value)
+		}
+	}
+}
+
+// Each version has one successor, so of several writes in its place one succeeds. A person who moves the staging label back
+// leaves the successor taken. Then there is another, but not for ever.
+func TestOneSuccessor(t *testing.T) {
+	w := open(t, setup{})
+	first := w.create()
+	for n, want := range []string{"done", "done", "done", "done", "changed since it was read"} {
+		token := tokenOf(tenantA, time.Duration(n+1)*time.Minute)
+		if got := outcome(w.SaveToken(t.Context(), with(first, token), token)); got != want {
+			t.Errorf("with the label moved back %d times: %s, want %s", n, got, want)
+		}
+		if got := outcome(w.SaveToken(t.Context(), with(first, tokenOf(tenantA, 0)), tokenOf(tenantA, time.Hour))); got != "changed since it was read" && want == "done" {
+			t.Errorf("over the successor: %s", got)
+		}
+		w.server.Edit(secretName, func(x *secret) { x.Version = first.Version })
+	}
+
+	w = open(t, setup{})
+	first = w.create()
+	w.must(w.DeleteConnection(t.Context(), ref))
+	for _, want := range []string{"not found", "changed since it was read", "not found"} { // deleted, taken again, purged and taken again
+		if got := outcome(w.SaveToken(t.Context(), first, tokenOf(tenantA, 2*time.Hour))); got != want {
+			t.Errorf("over the same name: %s, want %s", got, want)
+		}
+		if c, err := w.Connection(t.Context(), ref); err == nil && shown(c) != "ok of b until 01:59:59" {
+			t.Errorf("the connection of another tenant is %s", shown(c))
+		}
+		if want != "not found" {
+			w.must(w.DeleteConnection(t.Context(), ref))
+			w.ahead += 31 * 24 * time.Hour
+		}
+		if _, err := w.CreateConnection(t.Context(), connection(tenantB), tokenOf(tenantB, 0)); err != connector.ErrExists {
+			w.must(err)
+		}
+	}
+}
+
+// AWS may refuse a deletion at any step. What is left works as before, or its deletion is finished by the
+// same call.
+func TestRefusedDeletion(t *testing.T) {
+	for _, fault := range []secretstoretest.Fault{
+		{Op: "DescribeSecret", Error: "AccessDeniedException"}, {Op: "TagResource", Error: "AccessDeniedException"},
+		{Op: "DeleteSecret", Error: "AccessDeniedException"}, {Op: "DeleteSecret", Error: "InvalidRequestException"},
+		{Op: "DeleteSecret", Error: "InternalServiceError"}, {Op: "DeleteSecret", Drop: true},
+	} {
+		w := open(t, setup{})
+		c := w.create()
+		w.server.Fail(fault)
+		connectionErr, appErr := w.DeleteConnection(t.Context(), ref), w.DeleteApp(t.Context(), connector.AppUse{App: app})
+		w.server.ClearFaults()
+		_, err := w.LookAtApp(t.Context(), "default")
+		want := cmp.Or(fault.Error, "unreachable")
+		if outcome(connectionErr) != want || outcome(appErr) != want || !reflect.DeepEqual(w.read(), c) || err != nil {
+			t.Errorf("%+v: %v, %v, the connection is\n%+v, want\n%+v, the app %v", fault, connectionErr, appErr, w.read(), c, err)
+		}
+		if w.remove(); len(w.server.Names()) != 0 {
+			t.Errorf("%+v: the same call again leaves %v", fault, w.server.Names())
+		}
+	}
+	// The mark of a deletion that broke off cannot be taken back.
+	w := open(t, setup{})
+	w.create()
+	w.server.Fail(secretstoretest.Fault{Op: "TagResource", After: true, Times: 1})
+	finish := func() error { return w.FinishDeletion(t.Context(), "default") }
+	for n, do := range []func() error{
+		func() error { return w.DeleteApp(t.Context(), connector.AppUse{App: app}) },
+		func() error { _, err := w.LookAtApp(t.Context(), "default"); return err }, finish, finish,
+		func() error { _, err := w.CreateApp(t.Context(), app); return err }, finish,
+	} {
+		if got, want := outcome(do()), []string{"unreachable", "not found", "done", "not found", "done", "already exists"}[n]; got != want {
+			t.Errorf("after a deletion that broke off, %d: %s, want %s", n, got, want)
+		}
+	}
+}
+
+// Those who create connections on an app announce them, and those who delete or replace it hold it.
+// Nobody overwrites what another says, and nothing of it stays for ever.
+func TestWhoMeetsOnAnApp(t *testing.T) {
+	w := open(t, setup{})
+	w.create()
+	look := func() connector.AppUse {
+		use, err := w.LookAtApp(t.Context(), "default")
+		w.must(err)
+		return use
+	}
+	announce := func(version string, names ...int) func() {
+		return func() {
+			for _, n := range names {
+				c := connector.Connection{ConnectionRef: connector.ConnectionRef{App: "default", Name: fmt.Sprintf("c%02d", n)}, Version: version}
+				w.must(w.Announce(t.Context(), look(), c))
+			}
+		}
+	}
+	var release func(context.Context)
+	hold := func() {
+		var err error
+		release, err = w.Hold(t.Context(), look())
+		w.must(err)
+	}
+	wait := func(d time.Duration) func() { return func() { w.ahead += d } }
+	for _, step := range []struct {
+		name       string
+		do         func()
+		announced  string // how many, and with what version the first
+		old        int
+		busy, held bool
+	}{
+		{"at first", func() {}, "0 ", 0, false, false},
+		{"two", announce("a", 1, 2), "2 a", 0, false, false},
+		{"one of them again", announce("b", 1), "2 b", 0, false, false},
+		{"twenty", announce("", 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20), "20 b", 0, false, false},
+		{"one of them again", announce("c", 1), "20 c", 0, false, false},
+		{"the next", announce("d", 21), "20 c", 0, true, false},
+		{"later, and one more", func() { wait(11 * time.Minute)(); announce("e", 22)() }, "1 ", 0, false, false},
+		{"later still", wait(11 * time.Minute), "0 ", 1, false, false},
+		{"one more, and a few old ones stay", announce("f", 23), "1 ", 1, false, false},
+		{"held", hold, "1 ", 1, false, true},
+		{"held by another as well", func() { first := release; hold(); first(t.Context()) }, "1 ", 1, false, true},
+		{"by one who has died", wait(61 * time.Second), "1 ", 1, false, false},
+		{"held, deleted and created again", func() {
+			hold()
+			w.must(w.DeleteApp(t.Context(), look()))
+			_, err := w.CreateApp(t.Context(), app)
+			w.must(err)
+		}, "1 ", 1, false, false},
+		{"an odd one", func() {
+			w.server.Edit(appName, func(x *secret) { x.Tags["entra-connector:new:odd"] = "yesterday" })
+		}, "1 ", 2, false, false},
+	} {
+		step.do()
+		use := look()
+		if got := fmt.Sprint(len(use.Announced), " ", use.Announced["c01"].Version); got != step.announced || len(use.Old) != step.old || use.Busy > 0 != step.busy || use.Held != step.held {
+			t.Errorf("%s: announced %s, old %v, busy for %v, held %t", step.name, got, use.Old, use.Busy, use.Held)
+		}
+		if at := use.Announced["c01"].At; !at.IsZero() && use.Now.Sub(at) > 2*time.Second || use.Busy > 10*time.Minute {
+			t.Errorf("%s: announced at %v, busy for %v", step.name, at, use.Busy)
+		}
+	}
+	if x, _ := w.server.Look(appName); len(x.Tags) != 6 { // app, state, the three, and until when it was busy
+		t.Errorf("the tags that are left: %v", x.Tags)
+	}
+}
+
+// An announced connection that is not there is still to come, unless it was there and has been deleted.
+func TestAnnouncedConnections(t *testing.T) {
+	deleted := func(w *world) { w.create(); w.must(w.DeleteConnection(t.Context(), ref)) }
+	for _, tt := range []struct {
+		name  string
+		make  func(*world)
+		ago   time.Duration
+		grave string // what the announcement names: "", "this", "other"
+		want  string
+	}{
+		{"missing", func(*world) {}, 0, "", "busy"},
+		{"missing for a minute", func(*world) {}, 61 * time.Second, "", "false"},
+		{"missing, once deleted and purged", func(*world) {}, 0, "other", "false"},
+		{"there", func(w *world) { w.create() }, 0, "", "true"},
+		{"there for long", func(w *world) { w.create() }, time.Hour, "", "true"},
+		{"deleted since", deleted, 0, "", "false"},
+		{"deleted before", deleted, 0, "this", "busy"},
+		{"deleted before, a minute ago", deleted, 61 * time.Second, "this", "false"},
+		{"deleted before, and again", deleted, 0, "other", "false"},
+		{"about to be claimed", func(w *world) {
+			w.create()
+			w.server.Edit(secretName, func(x *secret) { x.Tags["entra-connector:state"] = "deleting" })
+		}, time.Hour, "", "busy"},
+	} {
+		w := open(t, setup{})
+		tt.make(w)
+		c, _ := w.Connection(t.Context(), ref)
+		version := map[string]string{"this": c.Version, "other": c.Version + "x"}[tt.grave]
+		exists, err := w.Exists(t.Context(), ref, connector.Announcement{At: time.Now().Add(-tt.ago), Version: version})
+		got := fmt.Sprint(exists)
+		if err != nil {
+			got = outcome(err)
+		}
+		if got != tt.want {
+			t.Errorf("%s: %s, want %s", tt.name, got, tt.want)
+		}
+	}
+}
+
+// A claim that breaks off at any of its calls leaves nothing that works with another tenant's token. The
+// same call finishes it a minute later.
+func TestInterruptedClaim(t *testing.T) {
+	for n, call := range []string{"CreateSecret", "DescribeSecret", "RestoreSecret", "UpdateSecret", "TagResource", "CreateSecret", "DescribeSecret", "RestoreSecret", "UpdateSecret", "TagResource"} {
+		w := open(t, setup{})
+		w.create()
+		w.must(w.DeleteConnection(t.Context(), ref))
+		w.server.Fail(secretstoretest.Fault{Op: call, Times: 1, After: n < 5, Drop: true})
+		for range 2 {
+			_, err := w.CreateConnection(t.Context(), connection(tenantB), tokenOf(tenantB, 0))
+			c, lookErr := w.Connection(t.Context(), ref)
+			if value, _ := w.server.Value(secretName); lookErr == nil && c.Failure == nil && !strings.Contains(value, c.TenantID) || err == nil && c.TenantID != tenantB {
+				t.Errorf("%s fails, %d: %v, it is %s and holds %s", call, n, err, shown(c), value)
+			}
+			w.ahead += 61 * time.Second
+		}
+		if c := w.read(); shown(c) != "ok of b until 01:59:59" {
+			t.Errorf("%s fails, %d: in the end it is %s", call, n, shown(c))
+		}
+	}
 }
 
 func TestErrorsKeepToThemselves(t *testing.T) {
-	store, server := open(t)
-	for code, want := range map[string]bool{
-		"ThrottlingException": true, "InternalServiceError": true, "AccessDeniedException": false, "DecryptionFailure": false, "LimitExceededException": true,
-	} {
-		server.Fail(secretstoretest.Fault{Error: code})
-		_, err := store.App(t.Context(), "default")
-		server.ClearFaults()
-		var failed *connector.StoreError
-		if !errors.As(err, &failed) || failed.Code != code || failed.Temporary != want || strings.Contains(err.Error(), "A fault") {
-			t.Errorf("%s: %#v", code, err)
-		}
-	}
-	for status, want := range map[int]bool{520: true, 501: true, 499: false, 400: false} {
-		strange := openAt("http://stand-in.invalid", secretstore.Config{Prefix: "entra"}, func(o *secretsmanager.Options) {
-			o.RetryMaxAttempts = 1
-			o.HTTPClient = httpClient(func(*http.Request) (*http.Response, error) {
-				return &http.Response{StatusCode: status, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(`{"__type":"SomethingNew"}`))}, nil
-			})
-		})
-		_, err := strange.App(t.Context(), "default")
-		var failed *connector.StoreError
-		if !errors.As(err, &failed) || failed.Code != "SomethingNew" || failed.Temporary != want {
-			t.Errorf("status %d with a code that nobody knows: %#v, want temporary: %t", status, err, want)
-		}
-	}
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := store.App(ended, "default"); !errors.Is(err, context.Canceled) {
-		t.Errorf("after the caller gave up: %v", err)
-	}
-	server.Close()
-	_, err := store.App(t.Context(), "default")
-	var failed *connector.StoreError
-	if !errors.As(err, &failed) || failed.Code != "unreachable" || !failed.Temporary {
-		t.Errorf("with nobody there: %v", err)
-	}
-}
-
-func TestListing(t *testing.T) {
-	store, server := open(t)
-	for _, name := range []string{"entra/connections/default/a", "entra/connections/default/b", "entra/connections/default-2/c",
-		"entra/connections/default/not/one", "entra/connections/UPPER/x", "entra/connectionsx/default/y", "other/connections/default/z"} {
-		server.Put(name, "{}", `{"status":"ok","tenant_id":"`+tenant+`"}`)
-	}
-	names := func(app string, limit int) (names []string) {
-		for cursor := ""; ; {
-			page, next, err := store.Connections(t.Context(), app, limit, cursor)
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, c := range page {
-				names = append(names, c.String())
-			}
-			if cursor = next; cursor == "" {
-				return names
-			}
-		}
-	}
-	for _, limit := range []int{1, 100} {
-		if got := strings.Join(names("", limit), " "); got != "default-2/c default/a default/b" {
-			t.Errorf("all, pages of %d: %s", limit, got)
-		}
-		if got := strings.Join(names("default", limit), " "); got != "default/a default/b" {
-			t.Errorf("of one app, pages of %d: %s", limit, got)
-		}
-	}
-	server.ResetCalls()
-	long := func(n int) string { return base64.RawURLEncoding.EncodeToString([]byte(strings.Repeat("x", n))) }
-	for i, cursor := range []string{"%", long(4097), "bm90LW91cnM", long(4096)} {
-		_, _, err := store.Connections(t.Context(), "", 100, cursor)
-		var invalid *connector.InvalidError
-		if !errors.As(err, &invalid) {
-			t.Errorf("cursor %.20q: %v", cursor, err)
-		}
-		// What AWS would not even take is not sent.
-		if sent := max(i-1, 0); server.Count("ListSecrets") != sent {
-			t.Errorf("cursor %.20q: Secrets Manager was asked %d times, want %d", cursor, server.Count("ListSecrets"), sent)
-		}
-	}
-}
-
-// Writes keep to the ceiling, and reads do not wait for it.
-func TestWritesPerSecond(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		answer := httpClient(func(*http.Request) (*http.Response, error) {
-			return &http.Response{StatusCode: 200, Body: http.NoBody, Header: http.Header{}}, nil
-		})
-		ok := func(o *secretsmanager.Options) { o.HTTPClient = answer }
-		store := openAt("http://stand-in.invalid", secretstore.Config{Prefix: "entra", WritesPerSecond: 10}, ok)
-		begin := time.Now()
-		for range 21 {
-			if err := store.SaveToken(t.Context(), connection(), token); err != nil {
-				t.Fatal(err)
-			}
-			if _, _, err := store.Connections(t.Context(), "", 1, ""); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if took := time.Since(begin); took != 2*time.Second {
-			t.Errorf("21 writes at 10 a second took %v", took)
-		}
-		// A wait that the deadline does not allow is refused at once.
-		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-		defer cancel()
-		if err := store.SaveToken(ctx, connection(), token); !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
-			t.Errorf("with no time left: %v", err)
-		}
-		unlimited := openAt("http://stand-in.invalid", secretstore.Config{Prefix: "entra"}, ok)
-		begin = time.Now()
-		for range 1000 {
-			if err := unlimited.SaveToken(t.Context(), connection(), token); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if took := time.Since(begin); took != 0 {
-			t.Errorf("1,000 writes without a ceiling took %v", took)
-		}
-	})
-}
-
-// Each write of whatever kind takes its turn under the ceiling.
-func TestEveryWriteCounts(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		store, _, _ := openInMemory(t, secretstore.Config{Prefix: "entra", WritesPerSecond: 10}, nil)
-		ctx, begin, writes := t.Context(), time.Now(), -1 // the first does not wait
-		for _, call := range []struct {
-			name   string
-			writes int
-			do     func() error
-		}{
-			{"creating", 1, func() error { return store.CreateApp(ctx, app) }},
-			{"noting", 1, func() error { return store.NoteConnection(ctx, ref) }},
-			{"replacing", 1, func() error { return store.UpdateApp(ctx, app) }},
-			{"reading", 0, func() error { _, err := store.App(ctx, "default"); return err }},
-			{"marking and deleting", 2, func() error { return store.DeleteApp(ctx, "default") }},
-			{"trying to create, restoring and replacing", 3, func() error { return store.CreateApp(ctx, app) }},
-		} {
-			writes += call.writes
-			if err := call.do(); err != nil {
-				t.Fatalf("%s: %v", call.name, err)
-			}
-			if took, want := time.Since(begin), time.Duration(writes)*100*time.Millisecond; took != want {
-				t.Errorf("after %s %v have gone by, want %v", call.name, took, want)
-			}
-		}
-	})
-}
-
-// The key is for what is created, and the time for what is deleted.
-func TestKeyAndRecoveryWindow(t *testing.T) {
 	for _, tt := range []struct {
-		cfg       secretstore.Config
-		key, days string
+		ctx                   context.Context
+		code                  string // of AWS
+		drop                  bool
+		want                  string
+		temporary, unanswered bool
 	}{
-		{secretstore.Config{Prefix: "entra"}, "", ""},
-		{secretstore.Config{Prefix: "entra", KMSKeyID: "alias/entra", RecoveryDays: 7}, `"KmsKeyId":"alias/entra"`, `"RecoveryWindowInDays":7`},
+		{t.Context(), "ThrottlingException", false, "ThrottlingException", true, false},
+		{t.Context(), "InternalServiceError", false, "InternalServiceError", true, false},
+		{t.Context(), "AccessDeniedException", false, "AccessDeniedException", false, false},
+		{t.Context(), "DecryptionFailure", false, "DecryptionFailure", false, false},
+		{t.Context(), "LimitExceededException", false, "LimitExceededException", true, false},
+		{t.Context(), "", true, "unreachable", true, true},
+		{ended, "", true, "context canceled", false, false},
 	} {
-		got := make(map[string][]string) // by what is said, in which calls
-		store, _, _ := openInMemory(t, tt.cfg, func(op string, body []byte) []byte {
-			for _, said := range []string{"KmsKeyId", "RecoveryWindowInDays", tt.key, tt.days} {
-				if said != "" && strings.Contains(string(body), said) {
-					got[said] = append(got[said], op)
+		w := open(t, setup{})
+		w.server.Fail(secretstoretest.Fault{Error: tt.code, Drop: tt.drop})
+		_, err := w.App(tt.ctx, "default")
+		failed := new(connector.StoreError)
+		if errors.As(err, &failed) {
+			tt.want = "GetSecretValue: entra/apps/default: " + tt.want
+		}
+		if err == nil || err.Error() != tt.want || failed.Temporary != tt.temporary || failed.Unanswered != tt.unanswered {
+			t.Errorf("%+v: %v, %+v", tt, err, failed)
+		}
+	}
+}
+
+// A listing has what is below the prefix and is not deleted. A cursor that AWS would not take is not sent.
+func TestListing(t *testing.T) {
+	w := open(t, setup{})
+	for _, name := range []string{"default/a", "default/b", "default-2/c"} {
+		c := connection(tenantA)
+		c.App, c.Name, _ = strings.Cut(name, "/")
+		_, err := w.CreateConnection(t.Context(), c, tokenOf(tenantA, 0))
+		w.must(err)
+	}
+	w.create()
+	w.remove()
+	_, err := w.CreateApp(t.Context(), connector.App{Name: "other", Registration: app.Registration})
+	w.must(err)
+	x, _ := w.server.Look("entra/connections/default/a")
+	for _, name := range []string{"entra/connections/default/not/one", "entra/connections/UPPER/x", "entra/connectionsx/default/y", "other/connections/default/z", "entra/apps/not/one", "entra"} {
+		w.server.Edit(name, func(y *secret) { *y = x; y.Version = "" })
+	}
+	for app, want := range map[string]string{"": "default-2/c default/a default/b", "default": "default/a default/b"} {
+		for _, limit := range []int{1, 100} {
+			var names []string
+			for cursor, more := "", true; more; more = cursor != "" {
+				var page []connector.Connection
+				page, cursor, err = w.Connections(t.Context(), app, limit, cursor)
+				w.must(err)
+				for _, c := range page {
+					names = append(names, c.String())
 				}
 			}
-			return body
-		})
-		for range 2 { // the second time it is restored
-			if _, err := store.CreateConnection(t.Context(), connection(), token); err != nil {
-				t.Fatal(err)
-			}
-			if err := store.DeleteConnection(t.Context(), ref); err != nil {
-				t.Fatal(err)
+			if got := strings.Join(names, " "); got != want {
+				t.Errorf("of app %q, by %d: %s, want %s", app, limit, got, want)
 			}
 		}
-		want := make(map[string][]string)
-		if tt.key != "" {
-			want["KmsKeyId"] = []string{"CreateSecret", "CreateSecret"}
-			want["RecoveryWindowInDays"] = []string{"DeleteSecret", "DeleteSecret"}
-			want[tt.key], want[tt.days] = want["KmsKeyId"], want["RecoveryWindowInDays"]
-		}
-		if !reflect.DeepEqual(got, want) {
-			t.Errorf("%+v: said %v, want %v", tt.cfg, got, want)
-		}
 	}
-}
-
-// A connection is replaced as it was read or not at all. Only where it is not
-// known which version that was, nothing is checked.
-func TestOnlyTheVersionThatWasReadIsReplaced(t *testing.T) {
-	store, server := open(t)
-	ctx := t.Context()
-	if _, err := store.CreateConnection(ctx, connection(), token); err != nil {
-		t.Fatal(err)
-	}
-	save := func(version string, minutes int) error {
-		c := connection()
-		c.Version, c.RefreshedAt = version, start.Add(time.Duration(minutes)*time.Minute)
-		token := token
-		token.AccessToken = entra.NewSecret(strings.Repeat("t", minutes+1)) // AWS lets the same value pass
-		return store.SaveToken(ctx, c, token)
-	}
-	first := read(t, store).Version
-	for i, tt := range []struct {
-		name, version string
-		want          error
-	}{
-		{"as read", first, nil},
-		{"superseded", first, connector.ErrChanged},
-		{"unknown", "", nil},
-		{"unknown again", "", nil},
-		{"superseded twice", first, connector.ErrChanged},
-		{"as read again", "current", nil},
-	} {
-		if tt.version == "current" {
-			tt.version = read(t, store).Version
-		}
-		before := server.Snapshot()
-		if err := save(tt.version, i); !errors.Is(err, tt.want) || (tt.want == nil) != (err == nil) {
-			t.Errorf("%s: %v, want %v", tt.name, err, tt.want)
-		}
-		if stored := server.Snapshot() != before; stored != (tt.want == nil) {
-			t.Errorf("%s: stored %t", tt.name, stored)
-		}
-	}
-	// The listing knows the version too: a sweep reads nothing else.
-	page, _, err := store.Connections(ctx, "", 100, "")
-	if err != nil || len(page) != 1 || page[0].Version != read(t, store).Version {
-		t.Errorf("listed as %+v, %v", page, err)
-	}
-}
-
-// People delete and restore secrets in the console. What they deleted is gone,
-// and what the connector deleted stays so until it is provisioned again.
-func TestDeletionsByHand(t *testing.T) {
-	ctx := t.Context()
-	exist := func(t *testing.T, store *secretstore.Store) {
-		t.Helper()
-		if _, err := store.CreateConnection(ctx, connection(), token); err != nil {
-			t.Fatal(err)
-		}
-		if err := store.CreateApp(ctx, app); err != nil {
-			t.Fatal(err)
-		}
-	}
-	absent := func(t *testing.T, store *secretstore.Store) {
-		t.Helper()
-		_, err1 := store.Connection(ctx, ref)
-		_, err2 := store.App(ctx, "default")
-		_, err3 := store.AppWithoutCredential(ctx, "default")
-		for what, err := range map[string]error{"the connection": err1, "the app": err2, "the app's description": err3} {
-			if !errors.Is(err, connector.ErrNotFound) {
-				t.Errorf("%s: %v, want ErrNotFound", what, err)
-			}
-		}
-		page, _, err1 := store.Connections(ctx, "", 100, "")
-		apps, err2 := store.Apps(ctx)
-		if len(page)+len(apps) != 0 || err1 != nil || err2 != nil {
-			t.Errorf("listed: %v, %v, %v, %v", page, apps, err1, err2)
-		}
-	}
-	names := []string{"entra/connections/default/acme", "entra/apps/default"}
-	t.Run("deleted by hand", func(t *testing.T) {
-		store, client, _ := openInMemory(t, secretstore.Config{Prefix: "entra"}, nil)
-		exist(t, store)
-		for _, name := range names {
-			if _, err := client.DeleteSecret(ctx, &secretsmanager.DeleteSecretInput{SecretId: &name}); err != nil {
-				t.Fatal(err)
-			}
-		}
-		absent(t, store)
-		if err := store.DeleteConnection(ctx, ref); !errors.Is(err, connector.ErrNotFound) {
-			t.Errorf("deleting it again: %v, want ErrNotFound", err)
-		}
-		exist(t, store)
-	})
-	t.Run("restored by hand", func(t *testing.T) {
-		store, client, server := openInMemory(t, secretstore.Config{Prefix: "entra"}, nil)
-		exist(t, store)
-		if err := errors.Join(store.DeleteConnection(ctx, ref), store.DeleteApp(ctx, "default")); err != nil {
-			t.Fatal(err)
-		}
-		for _, name := range names {
-			if _, err := client.RestoreSecret(ctx, &secretsmanager.RestoreSecretInput{SecretId: &name}); err != nil {
-				t.Fatal(err)
-			}
-			if value, live := server.Value(name); !live || value != `{"status":"deleted"}` {
-				t.Errorf("%s comes back with %q, live: %t", name, value, live)
-			}
-		}
-		absent(t, store)
-		exist(t, store)
-		if got := read(t, store); got.TenantID != tenant {
-			t.Errorf("provisioned again it reads %+v", got)
-		}
-	})
-}
-
-// Emulators take filters for less than they are. What is no live secret below
-// the prefix is left out here as well.
-func TestListingsThatShowTooMuch(t *testing.T) {
-	store, client, server := openInMemory(t, secretstore.Config{Prefix: "entra"}, func(op string, body []byte) []byte {
+	// Emulators take filters for less than they are.
+	w.change = func(op string, body []byte) []byte {
 		if op == "ListSecrets" {
 			return []byte(`{"IncludePlannedDeletion":true}`)
 		}
 		return body
-	})
-	ok := `{"status":"ok","tenant_id":"` + tenant + `"}`
-	for name, description := range map[string]string{
-		"entra/connections/default/a": ok, "entra/connections/default/deleted": ok, "entra/connections/default/marked": `{"status":"deleted"}`,
-		"entra/connections/other/b": ok, "entra/apps/default": ok, "entra/apps/deleted": ok, "entra/apps/marked": `{"status":"deleted"}`,
-		"e": ok, "entra": ok, "old-entra/connections/default/c": ok, "old/entra/connections/default/d": ok,
-	} {
-		server.Put(name, "{}", description)
 	}
-	for _, name := range []string{"entra/connections/default/deleted", "entra/apps/deleted"} {
-		if _, err := client.DeleteSecret(t.Context(), &secretsmanager.DeleteSecretInput{SecretId: &name}); err != nil {
-			t.Fatal(err)
+	page, _, err := w.Connections(t.Context(), "", 100, "")
+	apps, appsErr := w.Apps(t.Context())
+	if len(page) != 3 || len(apps) != 1 || apps[0].Name != "other" || err != nil || appsErr != nil {
+		t.Errorf("with loose filters: %v, %v, apps %+v, %v", page, err, apps, appsErr)
+	}
+
+	w = open(t, setup{})
+	long := func(n int) string { return base64.RawURLEncoding.EncodeToString([]byte(strings.Repeat("x", n))) }
+	for i, cursor := range []string{"%", long(4097), "bm90LW91cnM", long(4096)} {
+		_, _, err := w.Connections(t.Context(), "", 100, cursor)
+		if invalid := new(connector.InvalidError); !errors.As(err, &invalid) || w.server.Count("ListSecrets") != max(i-1, 0) {
+			t.Errorf("cursor %.20q: %v after %d calls", cursor, err, w.server.Count("ListSecrets"))
 		}
 	}
-	for app, want := range map[string]string{"": "default/a other/b", "default": "default/a"} {
-		page, _, err := store.Connections(t.Context(), app, 100, "")
-		var names []string
-		for _, c := range page {
-			names = append(names, c.String())
+}
+
+// The key is for what is created, and the recovery window for what is deleted.
+func TestKeyAndRecoveryWindow(t *testing.T) {
+	const key, days = `"KmsKeyId":"alias/entra"`, `"RecoveryWindowInDays":7`
+	w := open(t, setup{Config: secretstore.Config{KMSKeyID: "alias/entra", RecoveryDays: 7}})
+	w.change = func(op string, body []byte) []byte {
+		if strings.Contains(string(body), key) != (op == "CreateSecret") || strings.Contains(string(body), days) != (op == "DeleteSecret") {
+			t.Errorf("%s: %s", op, body)
 		}
-		slices.Sort(names)
-		if got := strings.Join(names, " "); got != want || err != nil {
-			t.Errorf("of app %q: %s, %v, want %s", app, got, err, want)
+		return body
+	}
+	w.create()
+	w.remove()
+	w.create() // restored
+	w = open(t, setup{})
+	w.change = func(op string, body []byte) []byte {
+		if strings.Contains(string(body), "KmsKeyId") || strings.Contains(string(body), "RecoveryWindowInDays") {
+			t.Errorf("not configured, %s: %s", op, body)
 		}
+		return body
 	}
-	if apps, err := store.Apps(t.Context()); len(apps) != 1 || apps[0].Name != "default" || err != nil {
-		t.Errorf("apps: %+v, %v", apps, err)
-	}
-}
-
-// openInMemory is open without a network, with the SDK's retries, and with the
-// bare client. Requests pass through change.
-func openInMemory(t *testing.T, cfg secretstore.Config, change func(op string, body []byte) []byte) (*secretstore.Store, *secretsmanager.Client, *secretstoretest.Server) {
-	t.Helper()
-	return openOn(t, secretstoretest.Options{}, cfg, change)
-}
-
-// openOn is openInMemory with a server of some kind.
-func openOn(t *testing.T, o secretstoretest.Options, cfg secretstore.Config, change func(op string, body []byte) []byte) (*secretstore.Store, *secretsmanager.Client, *secretstoretest.Server) {
-	t.Helper()
-	server, err := secretstoretest.New(o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	client := secretsmanager.New(secretsmanager.Options{
-		Region: "us-east-1", BaseEndpoint: aws.String("http://stand-in.invalid"),
-		Credentials: credentials.NewStaticCredentialsProvider("id", "key", ""),
-		HTTPClient: httpClient(func(r *http.Request) (response *http.Response, err error) {
-			body, err := io.ReadAll(r.Body)
-			if err != nil {
-				return nil, err
-			}
-			if change != nil {
-				body = change(strings.TrimPrefix(r.Header.Get("X-Amz-Target"), "secretsmanager."), body)
-			}
-			defer func() {
-				if recover() != nil { // the answer is dropped
-					response, err = nil, io.ErrUnexpectedEOF
-				}
-			}()
-			w := httptest.NewRecorder()
-			in := httptest.NewRequestWithContext(r.Context(), r.Method, r.URL.String(), bytes.NewReader(body))
-			in.Header = r.Header
-			server.ServeHTTP(w, in)
-			return w.Result(), nil
-		}),
-	})
-	return secretstore.New(client, cfg), client, server
-}
-
-// read returns the connection as it is stored.
-func read(t *testing.T, store *secretstore.Store) connector.Connection {
-	t.Helper()
-	c, err := store.Connection(t.Context(), ref)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
-}
-
-type httpClient func(*http.Request) (*http.Response, error)
-
-func (f httpClient) Do(r *http.Request) (*http.Response, error) { return f(r) }
-
-// A person who moves the staging label back leaves the ID of the next version
-// taken. What follows is written all the same.
-func TestLabelMovedBack(t *testing.T) {
-	store, server := open(t)
-	ctx := t.Context()
-	if _, err := store.CreateConnection(ctx, connection(), token); err != nil {
-		t.Fatal(err)
-	}
-	old, err := store.Connection(ctx, ref)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := store.SaveToken(ctx, old, token); err != nil {
-		t.Fatal(err)
-	}
-	// As far as the next write can tell, the first version is current again.
-	rolledBack := openAt(server.URL(), secretstore.Config{Prefix: "entra"}, func(o *secretsmanager.Options) {
-		o.HTTPClient = httpClient(func(r *http.Request) (*http.Response, error) {
-			response, err := http.DefaultClient.Do(r)
-			if err == nil && strings.HasSuffix(r.Header.Get("X-Amz-Target"), ".DescribeSecret") {
-				response.Body = io.NopCloser(strings.NewReader(`{"Name":"entra/connections/default/acme","VersionIdsToStages":{"` + old.Version + `":["AWSCURRENT"]}}`))
-				response.ContentLength = -1
-				response.Header.Del("Content-Length")
-			}
-			return response, err
-		})
-	})
-	newer := token
-	newer.AccessToken = entra.NewSecret("newer")
-	if err := rolledBack.SaveToken(ctx, old, newer); err != nil {
-		t.Fatal(err)
-	}
-	if value, _ := server.Value("entra/connections/default/acme"); !strings.Contains(value, "newer") {
-		t.Errorf("the secret holds %s", value)
-	}
+	w.create()
+	w.remove()
 }
