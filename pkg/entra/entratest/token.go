@@ -16,6 +16,10 @@ import (
 
 // token answers the token endpoint, with the body that v2-oauth2-client-creds-grant-flow.md shows.
 func (c *call) token() answer {
+	c.s.spread()
+	if c.form.Get("grant_type") == "authorization_code" && !c.malformed {
+		return c.redeem()
+	}
 	if code := c.judge(); code != 0 {
 		return c.refuse(code)
 	}
