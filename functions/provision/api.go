@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/aws/aws-lambda-go/events"
@@ -26,6 +27,8 @@ type api struct {
 	refresher   *connector.Refresher
 	apps        *connector.Apps
 	events      *signals.Events
+	invites     bool   // whether there is a page for customers
+	pageURL     string // where it is; empty: where the request came to
 	now         func() time.Time
 	log         *slog.Logger
 	mux         *http.ServeMux
@@ -39,6 +42,8 @@ func newAPI(s *setup.Setup) *api {
 		refresher:   &connector.Refresher{Store: s.Store, Prover: prover, Now: time.Now, Log: s.Log, Changed: s.Events.Changed},
 		apps:        &connector.Apps{Store: s.Store, Prover: prover, Now: time.Now},
 		events:      s.Events,
+		invites:     s.ConnectPage,
+		pageURL:     s.ConnectURL,
 		now:         time.Now,
 		log:         s.Log,
 		mux:         http.NewServeMux(),
@@ -49,10 +54,12 @@ func newAPI(s *setup.Setup) *api {
 		"GET /connections/{app}/{connection}":          a.getConnection,
 		"POST /connections/{app}/{connection}/refresh": a.refreshConnection,
 		"DELETE /connections/{app}/{connection}":       a.deleteConnection,
-		"PUT /apps/{app}":                              a.putApp,
-		"GET /apps":                                    a.listApps,
-		"GET /apps/{app}":                              a.getApp,
-		"DELETE /apps/{app}":                           a.deleteApp,
+
+		"POST /connections/{app}/{connection}/invitation": a.invite,
+		"PUT /apps/{app}":    a.putApp,
+		"GET /apps":          a.listApps,
+		"GET /apps/{app}":    a.getApp,
+		"DELETE /apps/{app}": a.deleteApp,
 	} {
 		a.mux.Handle(pattern, e)
 	}
@@ -73,6 +80,7 @@ func (a *api) handle(ctx context.Context, event events.APIGatewayV2HTTPRequest) 
 	if r, err := request(work, event); err != nil {
 		writeProblem(w, err)
 	} else {
+		r.Host = event.RequestContext.DomainName
 		a.mux.ServeHTTP(w, r)
 		if route = r.Pattern; route == "" {
 			w = unrouted(w)
@@ -202,6 +210,43 @@ func (a *api) deleteConnection(_ http.ResponseWriter, r *http.Request) (int, any
 		return 0, nil, err
 	}
 	return http.StatusNoContent, nil, absent("connection", ref.String(), a.store.DeleteConnection(r.Context(), ref))
+}
+
+func (a *api) invite(w http.ResponseWriter, r *http.Request) (int, any, error) {
+	if !a.invites {
+		return 0, nil, errNoPage
+	}
+	ref, err := pathConnection(r)
+	if err != nil {
+		return 0, nil, err
+	}
+	fields, bad, err := readFields(r, slices.Concat(scopeFields, []string{"tenant_id", expiresInDays})...)
+	if err != nil {
+		return 0, nil, err
+	}
+	given := connector.InvitingFields{TenantID: fields["tenant_id"], ScopeFields: scopeFieldsOf(fields)}
+	if days, ok := fields[expiresInDays]; ok {
+		if given.ExpiresInDays, err = strconv.Atoi(days); err != nil || given.ExpiresInDays == 0 {
+			given.ExpiresInDays = -1 // which is out of range too
+		}
+	}
+	request, err := connector.ParseInviting(ref, given)
+	if err := join(bad, err); err != nil {
+		return 0, nil, err
+	}
+	link, invitation, isNew, err := a.provisioner.Invite(r.Context(), request)
+	if err != nil {
+		return 0, nil, err
+	}
+	status := http.StatusOK
+	if isNew {
+		status = http.StatusCreated
+	}
+	base := a.pageURL
+	if base == "" {
+		base = "https://" + r.Host
+	}
+	return status, invitationView{base + "/connect/" + link.Reveal(), invitation.ExpiresAt}, nil
 }
 
 func (a *api) putApp(w http.ResponseWriter, r *http.Request) (int, any, error) {

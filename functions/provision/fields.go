@@ -28,6 +28,9 @@ var (
 // federation.audience.
 const federation = "federation"
 
+// expiresInDays is the one field that holds a number. It is read as its digits.
+const expiresInDays = "expires_in_days"
+
 func scopeFieldsOf(fields map[string]string) connector.ScopeFields {
 	return connector.ScopeFields{Scope: fields["scope"], Service: fields["service"]}
 }
@@ -70,6 +73,9 @@ func readFields(r *http.Request, known ...string) (map[string]string, []connecto
 	if err != nil || !utf8.Valid(body) {
 		return nil, nil, errNotJSON
 	}
+	if len(body) == 0 {
+		body = []byte("{}")
+	}
 	return readObject(bytes.TrimPrefix(body, []byte("\ufeff")), known) // as some editors save it
 }
 
@@ -103,6 +109,12 @@ func readObject(body []byte, known []string) (map[string]string, []connector.Fie
 			reject(shorten(name), "is not a field of this request")
 		case seen[name]:
 			reject(name, "appears more than once")
+		case name == expiresInDays:
+			if n := json.Number(""); json.Unmarshal(raw, &n) != nil || raw[0] == '"' || strings.Contains(string(n), ".") {
+				reject(name, "must be a whole number")
+				break
+			}
+			fields[name] = string(raw)
 		case name == federation:
 			members, wrong, err := readObject(raw, []string{"audience"})
 			if err != nil {

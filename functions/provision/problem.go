@@ -53,6 +53,7 @@ const (
 var (
 	errNoRoute   = &problem{Status: http.StatusNotFound, Type: typeNotFound, Detail: "There is nothing at this path."}
 	errMethod    = &problem{Status: http.StatusMethodNotAllowed, Type: typeMethod, Detail: "This path does not support the method; see Allow."}
+	errNoPage    = &problem{Status: http.StatusNotFound, Type: typeNotFound, Detail: "There is no page for customers.", Action: "Deploy the stack with ConnectPage=true."}
 	errTooLarge  = &problem{Status: http.StatusRequestEntityTooLarge, Type: typeTooLarge, Detail: "The body is larger than 64 KiB."}
 	errMediaType = &problem{Status: http.StatusUnsupportedMediaType, Type: typeMediaType, Detail: "Send Content-Type: application/json, in UTF-8."}
 	errNotJSON   = &problem{Status: http.StatusBadRequest, Type: typeInvalid, Detail: "The body must be one JSON object."}
@@ -109,6 +110,10 @@ func conflictDetail(e *connector.ConflictError) string {
 			e.App, strings.Join(e.Fields, ", "))
 	case connector.OtherTenant:
 		return fmt.Sprintf("Connection %q exists for another tenant. Use another connection name, or delete it first.", connection)
+	case connector.Connected:
+		return fmt.Sprintf("Connection %q exists already, so nobody has to be invited. Use another connection name, or delete it first.", connection)
+	case connector.NotAccepted:
+		return fmt.Sprintf("Connection %q waits for its invitation to be accepted.", connection)
 	case connector.AppInUse:
 		return fmt.Sprintf("Connections use app %q. Delete them first.", e.App)
 	case connector.AppGone:

@@ -1,6 +1,7 @@
 package secretstore
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -150,7 +151,7 @@ func (s *Store) create(ctx context.Context, name string, own map[string]string, 
 	version = successor(rand.Text(), 0)
 	tags := maps.Clone(s.tags)
 	maps.Copy(tags, c.tags)
-	tags[tagState] = stateLive // so that no other call needs room for one more tag
+	tags[tagState] = cmp.Or(c.tags[tagState], stateLive) // so that no other call needs room for one more tag
 	out, err := s.client.CreateSecret(ctx, &secretsmanager.CreateSecretInput{
 		Name: aws.String(name), ClientRequestToken: aws.String(version), SecretString: aws.String(c.value), Description: aws.String(c.describe(version)),
 		Tags: tagList(tags), KmsKeyId: s.key,
@@ -197,7 +198,11 @@ func (s *Store) claim(ctx context.Context, found secret, own map[string]string, 
 		}
 	}
 	// Of earlier claims, and of those who deleted it.
-	if left := found.keys(tagClaim, tagHold); len(left) > 0 {
+	left := found.keys(tagClaim, tagHold)
+	if c.tags[tagState] == stateInvited {
+		left = append(left, found.keys(tagProgress, tagTenant)...)
+	}
+	if len(left) > 0 {
 		if err := s.untag(ctx, found.name, found.arn, left...); err != nil {
 			return "", "", err
 		}
@@ -226,7 +231,7 @@ func (s *Store) claim(ctx context.Context, found secret, own map[string]string, 
 	}
 	tags := maps.Clone(s.tags)
 	maps.Copy(tags, c.tags)
-	tags[tagState], tags[key] = stateLive, stateDone
+	tags[tagState], tags[key] = cmp.Or(c.tags[tagState], stateLive), stateDone
 	return found.arn, version, s.tag(ctx, found.name, found.arn, tags)
 }
 

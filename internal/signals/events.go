@@ -20,6 +20,7 @@ const (
 	Source    = "entra-connector"
 	Refused   = "entra.connection.refused"
 	Recovered = "entra.connection.recovered"
+	Accepted  = "entra.connection.connected" // an invitation was
 )
 
 const (
@@ -76,10 +77,21 @@ func NewEvents(client *eventbridge.Client, bus string, log *slog.Logger) *Events
 // caller that fills a batch sends it, so that the queue stays short.
 // [Events.Flush] sends the rest.
 func (e *Events) Changed(ctx context.Context, c connector.Connection) {
+	kind := Recovered
+	if c.Status() == connector.StatusRefused {
+		kind = Refused
+	}
+	e.queue(ctx, kind, c)
+}
+
+// Connected queues the event of a connection whose invitation has been accepted.
+func (e *Events) Connected(ctx context.Context, c connector.Connection) { e.queue(ctx, Accepted, c) }
+
+func (e *Events) queue(ctx context.Context, kind string, c connector.Connection) {
 	if e == nil {
 		return
 	}
-	entry := e.entry(c)
+	entry := e.entry(kind, c)
 	e.mu.Lock()
 	e.batch = append(e.batch, entry)
 	var full []types.PutEventsRequestEntry
@@ -116,12 +128,12 @@ func (e *Events) Flush(ctx context.Context) {
 	e.failures, e.lost, e.code = 0, 0, ""
 }
 
-func (e *Events) entry(c connector.Connection) types.PutEventsRequestEntry {
-	kind, at := Recovered, c.RefreshedAt
+func (e *Events) entry(kind string, c connector.Connection) types.PutEventsRequestEntry {
+	at := c.RefreshedAt
 	d := Detail{App: c.App, Connection: c.Name, TenantID: c.TenantID, Status: c.Status(), SecretName: c.SecretName}
-	if c.Status() == connector.StatusRefused {
+	if kind == Refused {
 		f := c.Failure
-		kind, at = Refused, f.At
+		at = f.At
 		d.Code, d.Title, d.Action, d.ConsentURL = f.Code, f.Title, f.Action, f.ConsentURL
 		d.TraceID, d.CorrelationID = f.TraceID, f.CorrelationID
 	}

@@ -80,3 +80,15 @@ func (c *Client) Issuer(cloud Cloud, tenantID string) string { return c.url(clou
 func (c *Client) KeysURL(cloud Cloud, tenantID string) string {
 	return c.url(cloud, tenantID, "/discovery/v2.0/keys")
 }
+
+// IsMicrosoftGraph reports whether the scope is that of Microsoft Graph, whose roles only some
+// administrators may grant. Source: Microsoft Entra, "Grant tenant-wide admin consent to an application".
+func IsMicrosoftGraph(scope string) bool {
+	resource := resourceOf(scope)
+	for _, known := range graph {
+		if resource == known {
+			return true
+		}
+	}
+	return resource == "https://dod-graph.microsoft.us" || resource == "00000003-0000-0000-c000-000000000000"
+}

@@ -19,6 +19,8 @@ type Tenant struct {
 	// device filters do. See MicrosoftDocs/azure-docs issue 108593.
 	DeviceFilter bool
 
+	Key *rsa.PrivateKey // which alone signs the tenant's ID tokens; nil: the server's, as in most tenants
+
 	Resources []string // App ID URIs and GUIDs that it has besides those of Microsoft's services
 }
 

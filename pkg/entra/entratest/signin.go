@@ -361,8 +361,8 @@ func (c *call) idToken(given signIn) string {
 	if user.Guest {
 		claims["acct"] = 1
 	}
-	header := map[string]any{"typ": "JWT", "alg": "RS256", "kid": keyID}
-	key := signingKey()
+	key, kid := c.s.tenants[user.TenantID].signingKey()
+	header := map[string]any{"typ": "JWT", "alg": "RS256", "kid": kid}
 	if c.s.people.forge != nil {
 		if forged := c.s.people.forge(header, claims); forged != nil {
 			key = forged
@@ -381,6 +381,14 @@ func sign(header, claims map[string]any, key *rsa.PrivateKey) string {
 		panic(err) // a good key and a digest of the right size
 	}
 	return signed + "." + encode(signature)
+}
+
+// signingKey returns the key of the tenant's ID tokens, with its ID.
+func (t Tenant) signingKey() (*rsa.PrivateKey, string) {
+	if t.Key != nil {
+		return t.Key, guidOf(t.ID)
+	}
+	return signingKey(), keyID
 }
 
 // guidOf is a GUID that is always the same for a name.
