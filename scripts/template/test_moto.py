@@ -74,6 +74,8 @@ class Deployed:
         text = json.dumps(stack.resources)
         for name, physical in self.names.items():
             text = text.replace(f"<{name}>", physical).replace(f"<{name}.QueueName>", physical.rsplit("/")[-1])
+        for name in stack.resources.keys() - self.names.keys():
+            text = text.replace(f"<{name}>", name)
         for name, arn in self.arns().items():
             text = text.replace(f"<{name}.Arn>", arn)
         self.resources = json.loads(text)
