@@ -30,7 +30,7 @@ GO_BUILD  = go build -ldflags "-s -w $(foreach package,$(SETUP) main,-X $(packag
 
 .DEFAULT_GOAL := help
 .PHONY: help needs-go build build/local demo local test check fuzz e2e clients bench release publish clean \
-	build-ProvisionFunction build-RefreshFunction
+	build-ProvisionFunction build-RefreshFunction build-ConnectFunction
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -44,6 +44,7 @@ build: needs-go ## build the functions and the command, build/entra-connector, f
 	@echo 'Building the functions and the command. The first time this takes a minute or two.'
 	@$(GO_BUILD) -o build/provision/bootstrap ./functions/provision
 	@$(GO_BUILD) -o build/refresh/bootstrap ./functions/refresh
+	@$(GO_BUILD) -o build/connect/bootstrap ./functions/connect
 	@$(GO_BUILD) -o build/entra-connector ./cmd/entra-connector
 
 build/local: needs-go # for this machine, even if GOARCH names another
@@ -110,6 +111,7 @@ clean: ## remove what was built and installed here, but not the data of make loc
 # scripts/release.sh.
 build-ProvisionFunction: FUNCTION := provision
 build-RefreshFunction: FUNCTION := refresh
-build-ProvisionFunction build-RefreshFunction: needs-go
+build-ConnectFunction: FUNCTION := connect
+build-ProvisionFunction build-RefreshFunction build-ConnectFunction: needs-go
 	@test -n '$(SAM_GOARCH)' -a -n '$(ARTIFACTS_DIR)' || { echo 'Run sam build or make build instead.' >&2; exit 1; }
 	@GOOS=linux GOARCH=$(SAM_GOARCH) $(GO_BUILD) -o '$(ARTIFACTS_DIR)/bootstrap' ./functions/$(FUNCTION)

@@ -28,12 +28,12 @@ const (
 
 // callbackAfter presses a button at Microsoft, and returns the address that the browser is sent to
 // without going there.
-func (b *browser) callbackAfter(name, value string) *url.URL {
-	b.t.Helper()
-	b.do("POST", b.where, url.Values{name: {value}})
-	to, err := url.Parse(b.header.Get("Location"))
+func callbackAfter(b *Browser, name, value string) *url.URL {
+	b.T.Helper()
+	b.Do("POST", b.Where, url.Values{name: {value}})
+	to, err := url.Parse(b.Header.Get("Location"))
 	if err != nil || to.Path != "/connect/callback" {
-		b.t.Fatalf("Microsoft sends to %s", to)
+		b.T.Fatalf("Microsoft sends to %s", to)
 	}
 	to.Fragment = ""
 	return to
@@ -50,39 +50,39 @@ func with(to *url.URL, pairs ...string) string {
 }
 
 // pass is what is in the browser's cookie, and setPass replaces it.
-func (b *browser) pass() (p map[string]any) {
-	b.t.Helper()
-	text, err := base64.RawURLEncoding.DecodeString(b.cookies["connect.example"][cookie])
+func passOf(b *Browser) (p map[string]any) {
+	b.T.Helper()
+	text, err := base64.RawURLEncoding.DecodeString(b.Cookies["connect.example"][cookie])
 	if err != nil || json.Unmarshal(text, &p) != nil {
-		b.t.Fatalf("the cookie is %q", text)
+		b.T.Fatalf("the cookie is %q", text)
 	}
 	return p
 }
 
-func (b *browser) setPass(p map[string]any) {
+func setPass(b *Browser, p map[string]any) {
 	text, _ := json.Marshal(p)
-	b.cookies["connect.example"] = map[string]string{cookie: base64.RawURLEncoding.EncodeToString(text)}
+	b.Cookies["connect.example"] = map[string]string{cookie: base64.RawURLEncoding.EncodeToString(text)}
 }
 
 // An answer that nobody signed does not decide which tenant is connected.
 func TestForgedTenant(t *testing.T) {
 	w := start(t, stack.Options{})
 	link := w.invite("newco")
-	b := w.browser().open(link).signIn(fresh).press("step", "connect")
-	answer := b.callbackAfter("answer", "cancel")
+	b := w.browser().Open(link).SignIn(fresh).Press("step", "connect")
+	answer := callbackAfter(b, "answer", "cancel")
 	forged := with(answer, "admin_consent", "True", "tenant", TenantB)
 	forged = strings.NewReplacer("error=access_denied&", "", "error_description", "x").Replace(forged)
-	b.open(forged).want(400, altered)
+	b.Open(forged).Want(400, altered)
 	w.waiting("newco", "answer_tampered")
 	// Nor does a cookie, which nobody signed either.
-	p := b.pass()
+	p := passOf(b)
 	p["t"], p["s"], p["e"], p["c"] = TenantB, "approved", "", time.Now().Unix()
-	b.setPass(p)
-	b.open(link).want(200, "Waiting for Microsoft") // for the tenant that was proved
+	setPass(b, p)
+	b.Open(link).Want(200, "Waiting for Microsoft") // for the tenant that was proved
 	p["k"] = "made-up"
-	b.setPass(p)
-	b.open(link).want(200, welcomeTitle)
-	b.press("step", "start").want(200, "Pick an account")
+	setPass(b, p)
+	b.Open(link).Want(200, welcomeTitle)
+	b.Press("step", "start").Want(200, "Pick an account")
 	w.waiting("newco", "answer_tampered")
 }
 
@@ -90,11 +90,11 @@ func TestForgedTenant(t *testing.T) {
 func TestSignInForAnotherInvitation(t *testing.T) {
 	w := start(t, stack.Options{})
 	one, two := w.invite("one"), w.invite("two", "tenant_id", TenantB)
-	b := w.browser().open(one).signIn(admin).want(200, confirmTitle)
-	p := b.pass()
+	b := w.browser().Open(one).SignIn(admin).Want(200, confirmTitle)
+	p := passOf(b)
 	p["l"] = strings.TrimPrefix(two, "/connect/")
-	b.setPass(p)
-	b.open(two).want(200, welcomeTitle)
+	setPass(b, p)
+	b.Open(two).Want(200, welcomeTitle)
 }
 
 // Each claim that the ID token is checked for is wrong once.
@@ -145,24 +145,24 @@ func TestIDTokens(t *testing.T) {
 		"symmetric":     func(header, _ map[string]any) *rsa.PrivateKey { header["alg"] = "HS256"; return nil },
 	} {
 		w.Entra.ForgeIDTokens(forge)
-		b := w.browser().open(link).signIn(admin)
-		if b.status != 403 || b.title() != unproved {
-			t.Errorf("%s: %d %s", name, b.status, b.title())
+		b := w.browser().Open(link).SignIn(admin)
+		if b.Status != 403 || b.Title() != unproved {
+			t.Errorf("%s: %d %s", name, b.Status, b.Title())
 		}
 		w.waiting("one", "id_token_invalid")
 	}
 	w.Entra.ForgeIDTokens(nil)
-	w.browser().open(link).signIn(fresh).want(200, confirmTitle) // with its own key
+	w.browser().Open(link).SignIn(fresh).Want(200, confirmTitle) // with its own key
 }
 
 // A code counts in the browser that asked for it.
 func TestCodeInjection(t *testing.T) {
 	w := start(t, stack.Options{})
 	link := w.invite("one")
-	theirs := w.browser().open(link).press("step", "start").callbackAfter("account", admin)
-	mine := w.browser().open(link).press("step", "start")
-	answer := mine.callbackAfter("account", member)
-	mine.open(with(answer, "code", theirs.Query().Get("code"))).want(422, "Microsoft does not accept the app")
+	theirs := callbackAfter(w.browser().Open(link).Press("step", "start"), "account", admin)
+	mine := w.browser().Open(link).Press("step", "start")
+	answer := callbackAfter(mine, "account", member)
+	mine.Open(with(answer, "code", theirs.Query().Get("code"))).Want(422, "Microsoft does not accept the app")
 	if codes := w.connection("one"); Text(codes["error"], "code") != "AADSTS501481" {
 		t.Errorf("PKCE did not stop it: %v", codes["error"])
 	}
@@ -173,7 +173,7 @@ func TestPKCE(t *testing.T) {
 	link := w.invite("one")
 	seen := map[string]bool{}
 	for range 2 {
-		query := w.browser().open(link).press("step", "start").where.Query()
+		query := w.browser().Open(link).Press("step", "start").Where.Query()
 		if query.Get("code_challenge_method") != "S256" || len(query.Get("code_challenge")) != 43 {
 			t.Errorf("the challenge is %v", query)
 		}
@@ -191,42 +191,42 @@ func TestPKCE(t *testing.T) {
 func TestCrossSiteRequests(t *testing.T) {
 	w := start(t, stack.Options{})
 	link := w.invite("one")
-	b := w.browser().open(link).signIn(admin).want(200, confirmTitle)
-	address := b.where
-	b.where = nil // the form is on another site
-	b.do("POST", address, url.Values{"step": {"connect"}})
-	b.want(400, altered)
+	b := w.browser().Open(link).SignIn(admin).Want(200, confirmTitle)
+	address := b.Where
+	b.Where = nil // the form is on another site
+	b.Do("POST", address, url.Values{"step": {"connect"}})
+	b.Want(400, altered)
 	w.waiting("one", "")
 
-	answer := w.browser().open(link).press("step", "start").callbackAfter("account", otherOne)
-	w.browser().open(answer.String()).want(400, lost) // a browser that knows nothing
-	mine := w.browser().open(link).press("step", "start")
-	sent := mine.where
-	mine.open(answer.String()).want(400, altered)
-	mine.where = sent // what was begun goes on
-	mine.do("GET", sent, nil)
-	mine.press("account", admin).want(200, confirmTitle)
+	answer := callbackAfter(w.browser().Open(link).Press("step", "start"), "account", otherOne)
+	w.browser().Open(answer.String()).Want(400, lost) // a browser that knows nothing
+	mine := w.browser().Open(link).Press("step", "start")
+	sent := mine.Where
+	mine.Open(answer.String()).Want(400, altered)
+	mine.Where = sent // what was begun goes on
+	mine.Do("GET", sent, nil)
+	mine.Press("account", admin).Want(200, confirmTitle)
 }
 
 // A cookie that somebody knew before the sign-in is worth nothing after it.
 func TestFixation(t *testing.T) {
 	w := start(t, stack.Options{})
 	link := w.invite("one")
-	victim, thief := w.browser().open(link).press("step", "start"), w.browser()
-	known := maps.Clone(victim.cookies["connect.example"])
-	victim.press("account", admin).want(200, confirmTitle)
-	thief.cookies["connect.example"] = known
-	p := thief.pass()
+	victim, thief := w.browser().Open(link).Press("step", "start"), w.browser()
+	known := maps.Clone(victim.Cookies["connect.example"])
+	victim.Press("account", admin).Want(200, confirmTitle)
+	thief.Cookies["connect.example"] = known
+	p := passOf(thief)
 	p["s"] = "signed"
-	thief.setPass(p)
-	thief.open(link).want(200, welcomeTitle)
+	setPass(thief, p)
+	thief.Open(link).Want(200, welcomeTitle)
 }
 
 func TestStates(t *testing.T) {
 	w := start(t, stack.Options{})
 	link := w.invite("one")
-	b := w.browser().open(link).press("step", "start")
-	answer := b.callbackAfter("account", admin)
+	b := w.browser().Open(link).Press("step", "start")
+	answer := callbackAfter(b, "account", admin)
 	for name, change := range map[string]func(url.Values){
 		"text appended": func(q url.Values) { q.Set("state", q.Get("state")+"Sign in to your account") },
 		"cut":           func(q url.Values) { q.Set("state", q.Get("state")[:20]) },
@@ -236,33 +236,33 @@ func TestStates(t *testing.T) {
 	} {
 		query := answer.Query()
 		change(query)
-		b.open("/connect/callback?" + query.Encode())
-		if b.status != 400 || b.title() != altered {
-			t.Errorf("%s: %d %s", name, b.status, b.title())
+		b.Open("/connect/callback?" + query.Encode())
+		if b.Status != 400 || b.Title() != altered {
+			t.Errorf("%s: %d %s", name, b.Status, b.Title())
 		}
 	}
-	b.open("/connect/callback?code=x").want(400, lost)
-	b.open("/connect/callback?error=access_denied&admin_consent=True").want(400, lost)
+	b.Open("/connect/callback?code=x").Want(400, lost)
+	b.Open("/connect/callback?error=access_denied&admin_consent=True").Want(400, lost)
 	// From the portal's own button, which knows no state.
-	b.open("/connect/callback?admin_consent=True&tenant="+TenantA).want(200, "Approved at Microsoft")
-	b.open(answer.String()).want(200, confirmTitle)
-	b.open(answer.String()).want(400, altered) // a second time
-	b.open(link).want(200, confirmTitle)
-	b.press("step", "connect").want(200, "Connected")
+	b.Open("/connect/callback?admin_consent=True&tenant="+TenantA).Want(200, "Approved at Microsoft")
+	b.Open(answer.String()).Want(200, confirmTitle)
+	b.Open(answer.String()).Want(400, altered) // a second time
+	b.Open(link).Want(200, confirmTitle)
+	b.Press("step", "connect").Want(200, "Connected")
 }
 
 // Whatever a cookie says, a redirect leads to a page of ours or to Microsoft.
 func TestOpenRedirect(t *testing.T) {
 	w := start(t, stack.Options{})
 	link := w.invite("one")
-	b := w.browser().open(link).press("step", "start")
-	state := b.where.Query().Get("state")
+	b := w.browser().Open(link).Press("step", "start")
+	state := b.Where.Query().Get("state")
 	for _, to := range []string{"//evil.example", "https://evil.example", "../../evil", "/evil", "\\\\evil.example"} {
-		p := b.pass()
+		p := passOf(b)
 		p["l"] = to
-		b.setPass(p)
-		b.do("GET", must(url.Parse("https://connect.example/connect/callback?code=x&state="+state)), nil)
-		if got := b.header.Get("Location"); got != "./lost" {
+		setPass(b, p)
+		b.Do("GET", must(url.Parse("https://connect.example/connect/callback?code=x&state="+state)), nil)
+		if got := b.Header.Get("Location"); got != "./lost" {
 			t.Errorf("it leads to %s", got)
 		}
 	}
@@ -275,16 +275,16 @@ func TestTextsFromOutside(t *testing.T) {
 	w := start(t, stack.Options{})
 	const nasty = `"><script>alert(1)</script>@contoso.com`
 	w.Entra.AddUser(entratest.User{Account: nasty, Name: nasty, TenantID: TenantA, Roles: []string{entratest.GlobalAdministrator}})
-	b := w.browser().open(w.invite("one")).press("step", "start")
-	b.do("POST", b.where, url.Values{"account": {nasty}})
-	b.follow().want(200, confirmTitle)
-	if !strings.Contains(b.text(), nasty) || strings.Contains(b.body, "<script") {
-		t.Errorf("the page is %s", b.body)
+	b := w.browser().Open(w.invite("one")).Press("step", "start")
+	b.Do("POST", b.Where, url.Values{"account": {nasty}})
+	b.Follow().Want(200, confirmTitle)
+	if !strings.Contains(b.Text(), nasty) || strings.Contains(b.Body, "<script") {
+		t.Errorf("the page is %s", b.Body)
 	}
-	answer := b.open(w.invite("two")).press("step", "start").where.Query()
-	b.open("/connect/callback?error=%3Cscript%3E&error_description=%3Cscript%3E&state="+answer.Get("state")).want(400, brokenOff)
-	if strings.Contains(b.body, "<script") || Text(w.connection("two")["error"], "code") != "sign_in_failed" {
-		t.Errorf("%s\n%v", b.body, w.connection("two"))
+	answer := b.Open(w.invite("two")).Press("step", "start").Where.Query()
+	b.Open("/connect/callback?error=%3Cscript%3E&error_description=%3Cscript%3E&state="+answer.Get("state")).Want(400, brokenOff)
+	if strings.Contains(b.Body, "<script") || Text(w.connection("two")["error"], "code") != "sign_in_failed" {
+		t.Errorf("%s\n%v", b.Body, w.connection("two"))
 	}
 }
 
@@ -293,25 +293,25 @@ func TestHeaders(t *testing.T) {
 	link := w.invite("one")
 	b := w.browser()
 	for _, page := range []string{link, "/connect/none", "/connect/lost", "/connect/approved"} {
-		b.open(page)
+		b.Open(page)
 		for name, want := range map[string]string{
 			"Content-Security-Policy": "default-src 'none'; style-src 'sha256-", "Cache-Control": "no-store", "Referrer-Policy": "no-referrer",
 			"X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY", "Content-Type": "text/html; charset=utf-8",
 		} {
-			if got := b.header.Get(name); !strings.HasPrefix(got, want) {
+			if got := b.Header.Get(name); !strings.HasPrefix(got, want) {
 				t.Errorf("%s: %s is %q", page, name, got)
 			}
 		}
-		if policy := b.header.Get("Content-Security-Policy"); !strings.Contains(policy, "frame-ancestors 'none'") || strings.Contains(policy, "form-action") {
+		if policy := b.Header.Get("Content-Security-Policy"); !strings.Contains(policy, "frame-ancestors 'none'") || strings.Contains(policy, "form-action") {
 			t.Errorf("the policy is %s", policy)
 		}
-		if strings.Contains(b.body, "http://") || strings.Contains(b.body, "https://") || strings.Contains(b.body, "<script") {
-			t.Errorf("%s asks others for something: %s", page, b.body)
+		if strings.Contains(b.Body, "http://") || strings.Contains(b.Body, "https://") || strings.Contains(b.Body, "<script") {
+			t.Errorf("%s asks others for something: %s", page, b.Body)
 		}
 	}
-	b.open(link)
-	b.do("POST", b.where, url.Values{"step": {"start"}})
-	if got := b.header.Get("Set-Cookie"); !strings.Contains(got, "; Path=/; Max-Age=3600; HttpOnly; Secure; SameSite=Lax") || strings.Contains(got, "Domain") {
+	b.Open(link)
+	b.Do("POST", b.Where, url.Values{"step": {"start"}})
+	if got := b.Header.Get("Set-Cookie"); !strings.Contains(got, "; Path=/; Max-Age=3600; HttpOnly; Secure; SameSite=Lax") || strings.Contains(got, "Domain") {
 		t.Errorf("the cookie is %s", got)
 	}
 }
@@ -321,9 +321,9 @@ func TestMailScanner(t *testing.T) {
 	w := start(t, stack.Options{})
 	link := w.invite("one")
 	for range 3 {
-		w.browser().open(link).want(200, welcomeTitle).press("step", "start").want(200, "Pick an account")
+		w.browser().Open(link).Want(200, welcomeTitle).Press("step", "start").Want(200, "Pick an account")
 	}
-	w.browser().open(link).signIn(admin).press("step", "connect").want(200, "Connected")
+	w.browser().Open(link).SignIn(admin).Press("step", "connect").Want(200, "Connected")
 }
 
 // Nothing secret is in a log, an event or a metric, in a page, in a tag, or in an address that stays
@@ -335,23 +335,23 @@ func TestSecretsStaySecret(t *testing.T) {
 	b := w.browser()
 	bodies, keys := "", map[string]bool{}
 	look := func() {
-		bodies += b.body
-		if b.cookies["connect.example"][cookie] != "" {
-			if key, _ := b.pass()["k"].(string); key != "" {
+		bodies += b.Body
+		if b.Cookies["connect.example"][cookie] != "" {
+			if key, _ := passOf(b)["k"].(string); key != "" {
 				keys[key] = true
 			}
 		}
 	}
-	b.open(link)
+	b.Open(link)
 	look()
-	b.press("step", "start")
+	b.Press("step", "start")
 	look()
-	state := b.where.Query().Get("state")
-	b.press("account", fresh)
+	state := b.Where.Query().Get("state")
+	b.Press("account", fresh)
 	look()
-	b.press("step", "connect")
+	b.Press("step", "connect")
 	look()
-	b.press("answer", "accept").want(200, "Connected")
+	b.Press("answer", "accept").Want(200, "Connected")
 	look()
 	secrets := slices.Concat(w.Entra.Codes(), w.Entra.IDTokens(), w.Entra.Tokens(), slices.Collect(maps.Keys(keys)), []string{Secret, state})
 	secrets = append(secrets, invitation[strings.LastIndex(invitation, "~")+1:])
@@ -369,7 +369,7 @@ func TestSecretsStaySecret(t *testing.T) {
 			}
 		}
 	}
-	for _, address := range b.visited {
+	for _, address := range b.Visited {
 		if strings.HasPrefix(address, "https://connect.example") && strings.Contains(address, "?") {
 			t.Errorf("the browser remembers %s", address)
 		}

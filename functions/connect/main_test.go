@@ -2,13 +2,6 @@ package main_test
 
 import (
 	"encoding/json"
-	"fmt"
-	"html"
-	"net/http"
-	"net/http/httptest"
-	"net/url"
-	"os"
-	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -19,19 +12,7 @@ import (
 	"entra-connector/pkg/entra/entratest"
 )
 
-var connectBinary string
-
-func TestMain(m *testing.M) {
-	dir, err := os.MkdirTemp("", "connect")
-	if err == nil {
-		connectBinary, err = stack.BuildConnect(dir)
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	Main(m) // which exits
-}
+func TestMain(m *testing.M) { MainWithPage(m) }
 
 // Who can sign in.
 const (
@@ -52,9 +33,11 @@ type world struct {
 	t *testing.T
 }
 
+func (w world) browser() *Browser { return w.Browser(w.t) }
+
 func start(t *testing.T, o stack.Options) world {
 	t.Helper()
-	o.Connect = connectBinary
+	o.Connect = ConnectBinary
 	o.Env = append(o.Env, "CONNECT_PAGE=true")
 	o.ConnectEnv = append(o.ConnectEnv, "CONNECT_PRODUCT=Acme <Cloud>", "CONNECT_CONTACT=help@acme.example")
 	w := world{Start(t, o), t}
@@ -101,122 +84,6 @@ func (w world) connection(name string) map[string]any {
 	return reply.JSON(w.t)
 }
 
-// browser is what a browser does on its way: it keeps cookies, and follows redirects.
-type browser struct {
-	world
-	cookies map[string]map[string]string // by host
-	where   *url.URL
-	status  int
-	header  http.Header
-	body    string
-	visited []string // addresses that stay in its history
-}
-
-func (w world) browser() *browser { return &browser{world: w, cookies: map[string]map[string]string{}} }
-
-// do sends one request, and keeps its cookies.
-func (b *browser) do(method string, to *url.URL, form url.Values) {
-	b.t.Helper()
-	r := httptest.NewRequest(method, to.String(), strings.NewReader(form.Encode()))
-	r.Header.Set("Sec-Fetch-Site", "same-origin")
-	if b.where == nil || b.where.Host != to.Host {
-		r.Header.Set("Sec-Fetch-Site", "cross-site")
-	}
-	if form != nil {
-		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	}
-	for name, value := range b.cookies[to.Host] {
-		r.AddCookie(&http.Cookie{Name: name, Value: value})
-	}
-	recorder := httptest.NewRecorder()
-	if to.Host == "connect.example" {
-		b.API().ServeHTTP(recorder, r)
-	} else {
-		b.Entra.ServeHTTP(recorder, r)
-	}
-	if b.cookies[to.Host] == nil {
-		b.cookies[to.Host] = map[string]string{}
-	}
-	for _, cookie := range recorder.Result().Cookies() {
-		b.cookies[to.Host][cookie.Name] = cookie.Value
-	}
-	b.where, b.status, b.header, b.body = to, recorder.Code, recorder.Header(), recorder.Body.String()
-}
-
-// follow goes on until there is no redirect.
-func (b *browser) follow() *browser {
-	b.t.Helper()
-	for range 10 {
-		location := b.header.Get("Location")
-		if location == "" {
-			b.visited = append(b.visited, b.where.String())
-			return b
-		}
-		to, err := b.where.Parse(location)
-		if err != nil {
-			b.t.Fatal(err)
-		}
-		to.Fragment = ""
-		b.do("GET", to, nil)
-	}
-	b.t.Fatal("too many redirects")
-	return nil
-}
-
-// open goes to an address.
-func (b *browser) open(to string) *browser {
-	b.t.Helper()
-	if strings.HasPrefix(to, "/") {
-		to = "https://connect.example" + to
-	}
-	address, err := url.Parse(to)
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	b.where = nil
-	b.do("GET", address, nil)
-	return b.follow()
-}
-
-// press sends the page's form with a button of it.
-func (b *browser) press(name, value string) *browser {
-	b.t.Helper()
-	button := fmt.Sprintf(`name="%s" value="%s"`, name, html.EscapeString(value))
-	if !strings.Contains(b.body, button) {
-		b.t.Fatalf("there is no %s on %d %s", button, b.status, b.text())
-	}
-	b.do("POST", b.where, url.Values{name: {value}})
-	return b.follow()
-}
-
-// signIn goes from the first page through Microsoft's sign-in.
-func (b *browser) signIn(account string) *browser {
-	b.t.Helper()
-	return b.press("step", "start").press("account", account)
-}
-
-var heading = regexp.MustCompile(`<h1>(.*?)</h1>`)
-
-func (b *browser) title() string {
-	if m := heading.FindStringSubmatch(b.body); m != nil {
-		return html.UnescapeString(m[1])
-	}
-	return b.text()
-}
-
-var tag = regexp.MustCompile(`(?s)<style>.*?</style>|<[^>]*>`)
-
-func (b *browser) text() string { return html.UnescapeString(tag.ReplaceAllString(b.body, "")) }
-
-// want checks the page's status and title.
-func (b *browser) want(status int, title string) *browser {
-	b.t.Helper()
-	if b.status != status || b.title() != title {
-		b.t.Fatalf("at %s: %d %q, want %d %q", b.where.Path, b.status, b.title(), status, title)
-	}
-	return b
-}
-
 const (
 	welcomeTitle = "Connect your Microsoft tenant to Acme <Cloud>"
 	confirmTitle = "Is this the right tenant?"
@@ -247,21 +114,21 @@ func TestHappyWay(t *testing.T) {
 	w := start(t, stack.Options{})
 	link := w.invite("newco")
 	w.waiting("newco", "")
-	b := w.browser().open(link).want(200, welcomeTitle)
+	b := w.browser().Open(link).Want(200, welcomeTitle)
 	if w.connection("newco")["opened_at"] == nil {
 		t.Error("nobody sees that the link was opened")
 	}
-	b.signIn(fresh).want(200, confirmTitle)
-	if text := b.text(); !strings.Contains(text, fresh) || !strings.Contains(text, newTenant) {
+	b.SignIn(fresh).Want(200, confirmTitle)
+	if text := b.Text(); !strings.Contains(text, fresh) || !strings.Contains(text, newTenant) {
 		t.Errorf("the page asks without saying who and where: %s", text)
 	}
 	if w.connection("newco")["signed_in_at"] == nil {
 		t.Error("nobody sees that somebody signed in")
 	}
-	b.press("step", "connect").want(200, "Permissions requested").press("answer", "accept").want(200, "Connected")
+	b.Press("step", "connect").Want(200, "Permissions requested").Press("answer", "accept").Want(200, "Connected")
 	w.connected("newco", newTenant)
-	b.open(link).want(200, "Connected")
-	w.browser().open(link).want(410, "This invitation has been used")
+	b.Open(link).Want(200, "Connected")
+	w.browser().Open(link).Want(410, "This invitation has been used")
 	events := w.Events.Events()
 	if n := len(events); n != 1 || events[0].DetailType != "entra.connection.connected" {
 		t.Errorf("the events are %+v", events)
@@ -270,10 +137,10 @@ func TestHappyWay(t *testing.T) {
 
 func TestConsentedAlready(t *testing.T) {
 	w := start(t, stack.Options{})
-	b := w.browser().open(w.invite("one")).signIn(admin).want(200, confirmTitle)
-	b.press("step", "connect").want(200, "Connected")
+	b := w.browser().Open(w.invite("one")).SignIn(admin).Want(200, confirmTitle)
+	b.Press("step", "connect").Want(200, "Connected")
 	w.connected("one", TenantA)
-	if len(b.visited) > 0 && strings.Contains(strings.Join(b.visited, " "), "adminconsent") {
+	if len(b.Visited) > 0 && strings.Contains(strings.Join(b.Visited, " "), "adminconsent") {
 		t.Error("a tenant that has consented is asked again")
 	}
 }
@@ -300,11 +167,11 @@ func TestRefusals(t *testing.T) {
 		"administrator": {nil, second, 200, confirmTitle, ""},
 	} {
 		link := w.invite(name, test.fields...)
-		b := w.browser().open(link).signIn(test.account).want(test.status, test.title)
+		b := w.browser().Open(link).SignIn(test.account).Want(test.status, test.title)
 		w.waiting(name, test.code)
-		b.open(link).want(test.status, test.title) // it survives a reload
+		b.Open(link).Want(test.status, test.title) // it survives a reload
 		// Somebody else can go on with the same link.
-		w.browser().open(link).want(200, welcomeTitle).signIn(admin).press("step", "connect").want(200, "Connected")
+		w.browser().Open(link).Want(200, welcomeTitle).SignIn(admin).Press("step", "connect").Want(200, "Connected")
 	}
 }
 
@@ -312,32 +179,32 @@ func TestNoRolesInTheToken(t *testing.T) {
 	w := start(t, stack.Options{})
 	w.Entra.AddApp(entratest.App{ClientID: ClientID, Secrets: []entratest.Secret{{Value: Secret}}, NoWids: true,
 		RedirectURIs: []string{"https://connect.example/connect/callback"}})
-	b := w.browser().open(w.invite("one")).signIn(admin).want(422, "We cannot see that you are an administrator")
-	if !strings.Contains(b.text(), "groupMembershipClaims") || !strings.Contains(Text(w.connection("one")["error"], "action"), "groupMembershipClaims") {
+	b := w.browser().Open(w.invite("one")).SignIn(admin).Want(422, "We cannot see that you are an administrator")
+	if !strings.Contains(b.Text(), "groupMembershipClaims") || !strings.Contains(Text(w.connection("one")["error"], "action"), "groupMembershipClaims") {
 		t.Error("nobody is told the name of the setting")
 	}
-	w.browser().open(w.invite("two", "tenant_id", TenantA)).signIn(admin).want(200, confirmTitle)
+	w.browser().Open(w.invite("two", "tenant_id", TenantA)).SignIn(admin).Want(200, confirmTitle)
 }
 
 func TestConsentDeclined(t *testing.T) {
 	w := start(t, stack.Options{})
 	link := w.invite("newco")
-	b := w.browser().open(link).signIn(fresh).press("step", "connect").press("answer", "cancel").want(403, "Not approved")
+	b := w.browser().Open(link).SignIn(fresh).Press("step", "connect").Press("answer", "cancel").Want(403, "Not approved")
 	w.waiting("newco", "consent_declined")
-	b.press("step", "connect").press("answer", "accept").want(200, "Connected")
+	b.Press("step", "connect").Press("answer", "accept").Want(200, "Connected")
 	w.connected("newco", newTenant)
 }
 
 func TestConditionalAccess(t *testing.T) {
 	w := start(t, stack.Options{})
 	w.Entra.AddTenant(entratest.Tenant{ID: newTenant, DeviceFilter: true})
-	b := w.browser().open(w.invite("newco")).signIn(fresh).press("step", "connect").want(403, "Your organization's policy stops this page")
-	if !strings.Contains(b.text(), "Enterprise applications") || !strings.Contains(b.text(), ClientID) {
+	b := w.browser().Open(w.invite("newco")).SignIn(fresh).Press("step", "connect").Want(403, "Your organization's policy stops this page")
+	if !strings.Contains(b.Text(), "Enterprise applications") || !strings.Contains(b.Text(), ClientID) {
 		t.Error("the page does not say where else to approve what")
 	}
 	w.waiting("newco", "AADSTS50097")
 	w.Entra.Consent(newTenant, ClientID, "User.Read.All") // in the portal
-	b.press("step", "check").want(200, "Connected")
+	b.Press("step", "check").Want(200, "Connected")
 	w.connected("newco", newTenant)
 }
 
@@ -347,14 +214,14 @@ func TestConsentThatSpreads(t *testing.T) {
 	clock := func() time.Time { return now }
 	w := start(t, stack.Options{Entra: entratest.Options{Spread: time.Minute, Now: clock}})
 	link := w.invite("newco")
-	b := w.browser().open(link).signIn(fresh).press("step", "connect").press("answer", "accept").want(200, "Waiting for Microsoft")
-	if b.header.Get("Refresh") == "" {
+	b := w.browser().Open(link).SignIn(fresh).Press("step", "connect").Press("answer", "accept").Want(200, "Waiting for Microsoft")
+	if b.Header.Get("Refresh") == "" {
 		t.Error("the page does not look again")
 	}
 	w.waiting("newco", "")
-	b.open(link).want(200, "Waiting for Microsoft")
+	b.Open(link).Want(200, "Waiting for Microsoft")
 	now = now.Add(2 * time.Minute)
-	b.open(link).want(200, "Connected")
+	b.Open(link).Want(200, "Connected")
 	w.connected("newco", newTenant)
 }
 
@@ -363,23 +230,23 @@ func TestLinksThatDoNotWork(t *testing.T) {
 	w := start(t, stack.Options{Secrets: secretstoretest.Options{Now: func() time.Time { return now }}})
 	b := w.browser()
 	link := w.invite("one")
-	b.open(link+"x").want(404, "There is no such invitation")
-	b.open("/connect/a/b/c").want(404, "There is no such invitation")
-	b.open("/connect/default~one~"+strings.Repeat("A", 26)).want(404, "There is no such invitation")
-	b.open("/connect/default~none~"+strings.Repeat("A", 26)).want(404, "There is no such invitation")
+	b.Open(link+"x").Want(404, "There is no such invitation")
+	b.Open("/connect/a/b/c").Want(404, "There is no such invitation")
+	b.Open("/connect/default~one~"+strings.Repeat("A", 26)).Want(404, "There is no such invitation")
+	b.Open("/connect/default~none~"+strings.Repeat("A", 26)).Want(404, "There is no such invitation")
 	newer := w.invite("one")
-	b.open(link).want(404, "There is no such invitation")
+	b.Open(link).Want(404, "There is no such invitation")
 	now = now.Add(7*24*time.Hour + time.Minute)
-	b.open(newer).want(410, "This invitation has expired")
+	b.Open(newer).Want(410, "This invitation has expired")
 	w.Call("DELETE", "/connections/default/one", "").Want(t, 204)
-	b.open(newer).want(410, "This invitation has been withdrawn")
+	b.Open(newer).Want(410, "This invitation has been withdrawn")
 	if got := w.connection("one"); got["status"] != 404 {
 		t.Errorf("a revoked invitation is listed as %v", got)
 	}
 	now = time.Now() // by which the provision function goes
 	again := w.invite("one")
-	b.open(newer).want(404, "There is no such invitation")
-	b.open(again).want(200, welcomeTitle)
+	b.Open(newer).Want(404, "There is no such invitation")
+	b.Open(again).Want(200, welcomeTitle)
 }
 
 // What the operator does while somebody is at Microsoft holds.
@@ -398,17 +265,17 @@ func TestWhileSomebodyIsAtMicrosoft(t *testing.T) {
 	} {
 		for _, at := range []string{"sign-in", "confirmation"} {
 			name := name + "-" + at
-			b := w.browser().open(w.invite(name)).press("step", "start")
+			b := w.browser().Open(w.invite(name)).Press("step", "start")
 			if at == "confirmation" {
-				b.press("account", admin)
+				b.Press("account", admin)
 			}
 			test.meanwhile(name)
 			if at == "confirmation" {
-				b.press("step", "connect")
+				b.Press("step", "connect")
 			} else {
-				b.press("account", admin)
+				b.Press("account", admin)
 			}
-			b.want(test.status, test.title)
+			b.Want(test.status, test.title)
 			if c := w.connection(name); c["tenant_id"] == TenantA {
 				t.Errorf("%s is %v", name, c)
 			}
@@ -419,9 +286,9 @@ func TestWhileSomebodyIsAtMicrosoft(t *testing.T) {
 func TestTwoAdministrators(t *testing.T) {
 	w := start(t, stack.Options{})
 	link := w.invite("one")
-	first, other := w.browser().open(link).signIn(admin).want(200, confirmTitle), w.browser().open(link).signIn(otherOne).want(200, confirmTitle)
-	other.press("step", "connect").want(200, "Connected")
-	first.press("step", "connect").want(410, "This invitation has been used")
+	first, other := w.browser().Open(link).SignIn(admin).Want(200, confirmTitle), w.browser().Open(link).SignIn(otherOne).Want(200, confirmTitle)
+	other.Press("step", "connect").Want(200, "Connected")
+	first.Press("step", "connect").Want(410, "This invitation has been used")
 	w.connected("one", TenantB)
 }
 

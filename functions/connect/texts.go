@@ -116,7 +116,7 @@ var codes = map[string]text{
 	connector.CodeDeviceFilter: {http.StatusForbidden, "stop", "Your organization's policy stops this page", []string{
 		"A Conditional Access policy with device filters keeps Microsoft's approval page from opening (AADSTS50097). You can approve in the portal instead:",
 		"In the Microsoft Entra admin center, open Enterprise applications, choose the app with the ID below, then Permissions, and press “Grant admin consent”. Then come back here."}, true, []button{checkNow, tryAgain}, 0},
-	connector.CodeNotSpread: {http.StatusServiceUnavailable, "wait", "Microsoft has not caught up yet", []string{
+	connector.CodeNotSpread: {http.StatusAccepted, "wait", "Microsoft has not caught up yet", []string{
 		"You approved {product}, but Microsoft still does not act on it.", "Come back later to this page and check again. If it lasts until tomorrow, ask {contact}."}, true, []button{{"check", "Check again"}}, 0},
 	connector.CodeTampered: {http.StatusBadRequest, "stop", "This answer does not fit", []string{
 		"Microsoft's answer is about another tenant than the one you signed in to. Nothing was connected."}, true, []button{signInAgain}, 0},

@@ -73,7 +73,7 @@ func readFields(r *http.Request, known ...string) (map[string]string, []connecto
 	if err != nil || !utf8.Valid(body) {
 		return nil, nil, errNotJSON
 	}
-	if len(body) == 0 {
+	if len(body) == 0 && slices.Contains(known, expiresInDays) { // of an invitation everything is optional
 		body = []byte("{}")
 	}
 	return readObject(bytes.TrimPrefix(body, []byte("\ufeff")), known) // as some editors save it

@@ -38,8 +38,24 @@ const (
 // ProvisionBinary and RefreshBinary are the functions that [Main] built.
 var ProvisionBinary, RefreshBinary string
 
-// Main builds the functions, runs the tests and exits.
-func Main(m *testing.M) {
+// ConnectBinary is the function of the customer's page, which [MainWithPage] built.
+var ConnectBinary string
+
+// MainWithPage is [Main] for tests of the customer's page.
+func MainWithPage(m *testing.M) {
+	dir, err := os.MkdirTemp("", "connect")
+	if err == nil {
+		ConnectBinary, err = stack.BuildConnect(dir)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	Main(m, dir)
+}
+
+// Main builds the functions, runs the tests, removes these folders too and exits.
+func Main(m *testing.M, remove ...string) {
 	dir, err := os.MkdirTemp("", "functions")
 	if err == nil {
 		ProvisionBinary, RefreshBinary, err = stack.Build(dir)
@@ -50,7 +66,9 @@ func Main(m *testing.M) {
 	} else {
 		code = m.Run()
 	}
-	os.RemoveAll(dir)
+	for _, dir := range append(remove, dir) {
+		os.RemoveAll(dir)
+	}
 	os.Exit(code)
 }
 
