@@ -33,7 +33,7 @@ type world struct {
 	t *testing.T
 }
 
-func (w world) browser() *Browser { return w.Browser(w.t) }
+func (w world) browser() *Browser { return w.Browser() }
 
 func start(t *testing.T, o stack.Options) world {
 	t.Helper()

@@ -27,8 +27,8 @@ type Browser struct {
 }
 
 // Browser is a new browser, in front of the customer's page and of Microsoft's.
-func (c *Connector) Browser(t testing.TB) *Browser {
-	return &Browser{T: t, c: c, Cookies: map[string]map[string]string{}}
+func (c *Connector) Browser() *Browser {
+	return &Browser{T: c.t, c: c, Cookies: map[string]map[string]string{}}
 }
 
 // Do sends one request, and keeps its cookies.
@@ -95,12 +95,16 @@ func (b *Browser) Open(to string) *Browser {
 	return b.Follow()
 }
 
+// Has reports whether the page has a button.
+func (b *Browser) Has(name, value string) bool {
+	return strings.Contains(b.Body, fmt.Sprintf(`name="%s" value="%s"`, name, html.EscapeString(value)))
+}
+
 // Press sends the page's form with a button of it.
 func (b *Browser) Press(name, value string) *Browser {
 	b.T.Helper()
-	button := fmt.Sprintf(`name="%s" value="%s"`, name, html.EscapeString(value))
-	if !strings.Contains(b.Body, button) {
-		b.T.Fatalf("there is no %s on %d %s", button, b.Status, b.Text())
+	if !b.Has(name, value) {
+		b.T.Fatalf("there is no %s %q on %d %s", name, value, b.Status, b.Text())
 	}
 	b.Do("POST", b.Where, url.Values{name: {value}})
 	return b.Follow()

@@ -124,6 +124,9 @@ func (c *Connector) Twin(env ...string) *Connector {
 	return &Connector{Stack: twin, t: c.t, out: c.out}
 }
 
+// TB is the test.
+func (c *Connector) TB() testing.TB { return c.t }
+
 // Output is everything that the functions have logged or answered so far.
 func (c *Connector) Output() string { return c.out.String() }
 
