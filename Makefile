@@ -56,7 +56,7 @@ demo: build build/local ## show the connector at work on this machine, with stan
 
 # This is not "go run", which reports an error when Ctrl-C ends it.
 local: build build/local ## run the same on http://127.0.0.1:3000 until Ctrl-C; ADDR=, EVERY=, DATA=, V=1
-	@build/local serve$(if $(ADDR), -addr '$(ADDR)')$(if $(EVERY), -every '$(EVERY)')$(if $(DATA), -data '$(DATA)')$(if $(V), -v)
+	@build/local serve -connect build/connect/bootstrap$(if $(ADDR), -addr '$(ADDR)')$(if $(EVERY), -every '$(EVERY)')$(if $(DATA), -data '$(DATA)')$(if $(V), -v)
 
 test: needs-go ## run the tests, with the race detector if there is a C compiler
 	@echo 'Testing. The first time it takes some minutes to compile everything.'
