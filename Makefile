@@ -15,7 +15,7 @@ COMMIT  ?= $(or $(shell git describe --always --dirty --abbrev=12 --exclude='*' 
 
 # The product, and modules of their own for what it must not depend on: Microsoft's libraries, and one
 # that plots.
-MODULES := . pkg/entra/entratest/msal pkg/entratoken/azuretoken internal/bench
+MODULES := . pkg/entra/entratest/msal pkg/entratoken/azuretoken internal/bench internal/browser
 
 # Only the race detector needs a C compiler.
 export CGO_ENABLED := 0

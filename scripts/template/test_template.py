@@ -152,6 +152,8 @@ def test_the_page_for_customers_is_there_if_asked_for():
                 assert route["security"] == [{"AWS_IAM": []}], path
     served = re.findall(r'case "([A-Z]+ /[^"]*)":', (ROOT / "functions/connect/host.go").read_text())
     assert public == {*served, "ANY /connect/{proxy+}"}
+    assert stack.outputs["ConnectRedirectUri"]["Value"] == "https://c.example/connect/callback"
+    assert '"<ConnectFunction>"' in stack.the("AWS::CloudWatch::Dashboard")["DashboardBody"]
     settings = stack.the("AWS::ApiGatewayV2::Stage")["RouteSettings"]
     assert settings == dict.fromkeys(public, {"ThrottlingRateLimit": 10, "ThrottlingBurstLimit": 10})
     assert "RouteSettings" not in Stack().the("AWS::ApiGatewayV2::Stage")

@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -67,6 +69,7 @@ func (b *Browser) Follow() *Browser {
 		location := b.Header.Get("Location")
 		if location == "" {
 			b.Visited = append(b.Visited, b.Where.String())
+			b.save()
 			return b
 		}
 		to, err := b.Where.Parse(location)
@@ -78,6 +81,16 @@ func (b *Browser) Follow() *Browser {
 	}
 	b.T.Fatal("too many redirects")
 	return nil
+}
+
+// save keeps the page in the folder PAGES, if there is one, for a validator.
+func (b *Browser) save() {
+	if dir := os.Getenv("PAGES"); dir != "" && b.Where.Host == PageHost {
+		name := regexp.MustCompile(`\W+`).ReplaceAllString(b.Title(), "-") + ".html"
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(b.Body), 0o600); err != nil {
+			b.T.Error(err)
+		}
+	}
 }
 
 // Open goes to an address.
