@@ -128,7 +128,7 @@ type sweep struct {
 	apps  map[string]*sweptApp // used by the goroutine that looks, and after the run
 	needs needs                // used by the goroutine that looks
 
-	// mu guards each app's tally and the parts of report that workers change. The rest of report
+	// mu guards each app's health and the parts of report that workers change. The rest of report
 	// belongs to the goroutine that looks.
 	mu     sync.Mutex
 	report SweepReport
@@ -137,9 +137,9 @@ type sweep struct {
 // sweptApp is an app as it was read for the sweep, or why it could not be, and what became of its
 // connections.
 type sweptApp struct {
-	app   App
-	err   error
-	tally tally
+	app    App
+	err    error
+	health Health
 }
 
 func (s *sweep) all(ctx context.Context) error {
@@ -178,11 +178,11 @@ func (s *sweep) only(ctx context.Context, refs []ConnectionRef) error {
 			found = append(found, c)
 			continue
 		case errors.Is(err, ErrNotFound):
-			s.failed(new(tally), SweepFailure{ref.String(), CodeNotFound, StatusRefused}, entra.Refused.String())
+			s.failed(new(Health), SweepFailure{ref.String(), CodeNotFound, StatusRefused}, entra.Refused.String())
 		case timedOut(err):
 			s.count(&s.report.Deferred)
 		default:
-			s.failed(new(tally), SweepFailure{ref.String(), storeCode(err), StatusRetrying}, failedInStore)
+			s.failed(new(Health), SweepFailure{ref.String(), storeCode(err), StatusRetrying}, failedInStore)
 			broken = err
 		}
 		s.report.Checked++
@@ -285,14 +285,14 @@ func (s *sweep) refresh(ctx context.Context, due dueConnection) {
 	case err == nil:
 		s.count(&s.report.Refreshed)
 	case errors.As(err, &refused):
-		s.failed(&due.app.tally, SweepFailure{before.String(), refused.Code, after.Status()}, refused.Class.String())
+		s.failed(&due.app.health, SweepFailure{before.String(), refused.Code, after.Status()}, refused.Class.String())
 	case errors.Is(err, ErrNotFound):
 		s.count(&s.report.Stale) // deleted since it was listed, which is no failure
 		return
 	case timedOut(err):
 		s.count(&s.report.Deferred)
 	default:
-		s.failed(&due.app.tally, SweepFailure{before.String(), storeCode(err), StatusRetrying}, failedInStore)
+		s.failed(&due.app.health, SweepFailure{before.String(), storeCode(err), StatusRetrying}, failedInStore)
 	}
 	s.saw(due.app, before, after)
 }
@@ -303,39 +303,38 @@ func (s *sweep) count(n *int) {
 	*n++
 }
 
-func (s *sweep) failed(of *tally, f SweepFailure, class string) {
+func (s *sweep) failed(of *Health, f SweepFailure, class string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	of.fail(class)
+	s.report.Health.fail(class)
 	s.report.Failed++
 	if len(s.report.Failures) < maxFailures {
 		s.report.Failures = append(s.report.Failures, f)
 	}
 }
 
-// saw adds a connection to its app's tally, as it was before and after the sweep.
+// saw counts a connection, as it was before and after the sweep.
 func (s *sweep) saw(app *sweptApp, before, after Connection) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	app.tally.see(before, after)
+	app.health.see(before, after)
+	s.report.Health.see(before, after)
 }
 
 // finish sums up, and reports the credentials that expire soon.
 func (s *sweep) finish(ctx context.Context) SweepReport {
-	report, now := s.report, s.Now()
+	report := s.report
 	report.Due = report.Refreshed + report.Failed + report.Deferred
 	report.Apps = make(map[string]Health)
-	var all tally
 	for _, name := range slices.Sorted(maps.Keys(s.apps)) {
 		app := s.apps[name]
-		report.Apps[name] = app.tally.health(now)
-		all.add(app.tally)
-		if e, ok := app.app.Expiring(now); ok {
+		report.Apps[name] = app.health
+		if e, ok := app.app.Expiring(s.Now()); ok {
 			s.Log.WarnContext(ctx, "credential expires", "app", e.App, "credential", e.Credential,
 				"expires_at", e.ExpiresAt, "within_days", e.WithinDays)
 			report.Expiring = append(report.Expiring, e)
 		}
 	}
-	report.Health = all.health(now)
 	return report
 }

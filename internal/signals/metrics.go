@@ -54,7 +54,7 @@ func (m Metrics) Sweep(ctx context.Context, report connector.SweepReport, took t
 		metrics = append(metrics, metric{"SweepsSucceeded", count, 1})
 	}
 	if health.Healthy > 0 {
-		metrics = append(metrics, metric{"ShortestLife", seconds, int64(health.ShortestLife / time.Second)})
+		metrics = append(metrics, metric{"ShortestLife", seconds, int64(health.FirstExpiry.Sub(m.Now()) / time.Second)})
 	}
 	m.write(ctx, nil, metrics)
 	for _, class := range slices.Sorted(maps.Keys(health.FailedBy)) {
