@@ -79,7 +79,8 @@ type appsView struct {
 	Apps []appView `json:"apps"`
 }
 
-func viewConnection(c connector.Connection) connectionView {
+func viewConnection(c connector.Connection, now time.Time) connectionView {
+	c = c.Seen(now)
 	v := connectionView{
 		App: c.App, Connection: c.Name, TenantID: c.TenantID, Cloud: c.Cloud, Scope: c.Scope,
 		Status: c.Status(), TokenType: c.TokenType, ExpiresAt: seconds(c.ExpiresAt), RefreshedAt: seconds(c.RefreshedAt),
