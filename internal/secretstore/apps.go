@@ -27,7 +27,6 @@ const (
 	listLag = 10 * time.Minute
 )
 
-// App returns an app with its credential.
 func (s *Store) App(ctx context.Context, name string) (connector.App, error) {
 	out, err := s.client.GetSecretValue(ctx, &secretsmanager.GetSecretValueInput{SecretId: aws.String(s.appName(name))}, s.reads.of)
 	if err = s.refused(ctx, "GetSecretValue", s.appName(name), err); err != nil {
@@ -38,18 +37,17 @@ func (s *Store) App(ctx context.Context, name string) (connector.App, error) {
 	return app, err
 }
 
-// LookAtApp returns an app without its credential, and who is working on it.
 func (s *Store) LookAtApp(ctx context.Context, name string) (connector.AppUse, error) {
 	found, err := s.look(ctx, s.appName(name))
 	if err != nil {
 		return connector.AppUse{}, err
 	}
-	st := found.stateOf(appTags(name))
+	st := found.state()
 	switch st {
 	case gone, deleting, vacant:
 		return connector.AppUse{}, connector.ErrNotFound
 	case foreign, locked:
-		return connector.AppUse{}, &connector.ConflictError{Reason: connector.InTheWay, App: name, Secret: found.name, Advice: found.inTheWay()}
+		return connector.AppUse{}, found.conflict()
 	}
 	use := connector.AppUse{ID: found.arn, Untagged: st == untagged, Announced: make(map[string]connector.Announcement)}
 	for key, value := range found.tags {
@@ -79,7 +77,6 @@ func (s *Store) LookAtApp(ctx context.Context, name string) (connector.AppUse, e
 	return use, err
 }
 
-// Apps returns every app without its credential.
 func (s *Store) Apps(ctx context.Context) ([]connector.App, error) {
 	var apps []connector.App
 	for cursor := ""; ; {
@@ -92,7 +89,7 @@ func (s *Store) Apps(ctx context.Context) ([]connector.App, error) {
 			if connector.CheckName(name) != nil { // a secret that merely lies below the prefix
 				continue
 			}
-			if st := sec.stateOf(appTags(name)); st != live && st != untagged {
+			if st := sec.state(); st != live && st != untagged {
 				continue
 			}
 			app, known := decodeAppDescription(name, sec)
@@ -123,13 +120,11 @@ func appContent(app connector.App) content {
 	}
 }
 
-// CreateApp stores a new app.
 func (s *Store) CreateApp(ctx context.Context, app connector.App) (version string, err error) {
-	_, version, err = s.create(ctx, s.appName(app.Name), appTags(app.Name), appContent(app))
+	_, version, err = s.create(ctx, s.appName(app.Name), appContent(app))
 	return version, err
 }
 
-// UpdateApp replaces an app.
 func (s *Store) UpdateApp(ctx context.Context, use connector.AppUse, app connector.App) (version string, err error) {
 	if use.Untagged { // its Description alone would say whose it is
 		if err := s.tag(ctx, s.appName(app.Name), use.ID, appTags(app.Name)); err != nil {
@@ -140,7 +135,6 @@ func (s *Store) UpdateApp(ctx context.Context, use connector.AppUse, app connect
 	return s.replace(ctx, s.appName(app.Name), use.ID, app.Version, content, content.livesIn)
 }
 
-// Announce records on an app that a connection is about to be created.
 func (s *Store) Announce(ctx context.Context, use connector.AppUse, c connector.Connection) error {
 	if err := s.prune(ctx, use); err != nil {
 		return err
@@ -162,7 +156,6 @@ func (s *Store) prune(ctx context.Context, use connector.AppUse) error {
 	return s.untag(ctx, s.appName(use.App.Name), use.ID, use.Stale...)
 }
 
-// Hold keeps others from creating connections on an app for as long as a request may take.
 func (s *Store) Hold(ctx context.Context, use connector.AppUse) (release func(context.Context), err error) {
 	name, key := s.appName(use.App.Name), tagHold+rand.Text()
 	if err := s.prune(ctx, use); err != nil {
@@ -178,17 +171,14 @@ func (s *Store) Hold(ctx context.Context, use connector.AppUse) (release func(co
 	return release, s.tag(ctx, name, use.ID, tags)
 }
 
-// DeleteApp deletes an app with a recovery window.
 func (s *Store) DeleteApp(ctx context.Context, use connector.AppUse) error {
-	return s.delete(ctx, s.appName(use.Name), appTags(use.Name), false)
+	return s.delete(ctx, s.appName(use.Name), false)
 }
 
-// FinishDeletion deletes an app whose deletion was interrupted.
 func (s *Store) FinishDeletion(ctx context.Context, app string) error {
-	return s.delete(ctx, s.appName(app), appTags(app), true)
+	return s.delete(ctx, s.appName(app), true)
 }
 
-// untag removes tags.
 func (s *Store) untag(ctx context.Context, name, arn string, keys ...string) error {
 	_, err := s.client.UntagResource(ctx, &secretsmanager.UntagResourceInput{SecretId: aws.String(arn), TagKeys: slices.Sorted(slices.Values(keys))}, s.writes.of)
 	return s.refused(ctx, "UntagResource", name, err)

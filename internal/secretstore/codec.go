@@ -180,11 +180,8 @@ func describeConnection(c connector.Connection, version string) string {
 // version than the current one says nothing: the state is unknown.
 func decodeConnection(ref connector.ConnectionRef, sec secret) connector.Connection {
 	c := connector.Connection{ConnectionRef: ref, Version: sec.version, SecretName: sec.name, SecretARN: sec.arn}
-	if st := sec.stateOf(connectionTags(ref)); st != live {
-		c.Failure, c.Blocked = sec.unreadable(st), st == foreign || st == locked
-		if st == deleting && sec.busy() {
-			c.Failure.Status = connector.StatusRetrying
-		}
+	if st := sec.state(); st != live {
+		c.Failure, c.Blocked = sec.unreadable(), st == foreign || st == locked
 		return c
 	}
 	c.TenantID, c.Scope, _ = sec.identity()
