@@ -25,9 +25,8 @@ type connectionView struct {
 }
 
 type failureView struct {
-	Code          string    `json:"code"`
-	Title         string    `json:"title"`
-	Action        string    `json:"action"`
+	Code string `json:"code"`
+	entra.Advice
 	At            time.Time `json:"at,omitzero"`
 	TraceID       string    `json:"trace_id,omitempty"`
 	CorrelationID string    `json:"correlation_id,omitempty"`
@@ -35,9 +34,8 @@ type failureView struct {
 }
 
 type warning struct {
-	Code   string `json:"code"`
-	Title  string `json:"title"`
-	Action string `json:"action"`
+	Code string `json:"code"`
+	entra.Advice
 }
 
 type secretView struct {
@@ -87,11 +85,10 @@ func viewConnection(c connector.Connection, now time.Time) connectionView {
 		Secret: secretView{c.SecretName, c.SecretARN},
 	}
 	for _, code := range c.Warnings {
-		explained := connector.Explain(code)
-		v.Warnings = append(v.Warnings, warning{code, explained.Title, explained.Action})
+		v.Warnings = append(v.Warnings, warning{code, connector.Explain(code)})
 	}
 	if f := c.Failure; f != nil {
-		v.Error = &failureView{f.Code, f.Title, f.Action, seconds(f.At), f.TraceID, f.CorrelationID, f.ConsentURL}
+		v.Error = &failureView{f.Code, f.Advice, seconds(f.At), f.TraceID, f.CorrelationID, f.ConsentURL}
 		v.NextAttemptAt = seconds(f.NextAttempt)
 	}
 	return v

@@ -134,18 +134,19 @@ type connection struct {
 	Failure     *failure         `json:"failure,omitempty"`
 }
 
+// failure is a [connector.Failure] as it is stored.
 type failure struct {
-	Code          string    `json:"code"`
-	Title         string    `json:"title,omitempty"`  // where they say more
-	Action        string    `json:"action,omitempty"` // than the code does
-	At            time.Time `json:"at"`
-	AppAsOf       time.Time `json:"app_as_of"` // AppChangedAt
-	Refusals      int       `json:"refusals"`
-	RefusedSince  time.Time `json:"refused_since,omitzero"`
-	NextAttempt   time.Time `json:"next_attempt_at"`
-	TraceID       string    `json:"trace_id,omitempty"`
-	CorrelationID string    `json:"correlation_id,omitempty"`
-	ConsentURL    string    `json:"consent_url,omitempty"`
+	Status        connector.Status `json:"-"` // that of the connection
+	Code          string           `json:"code"`
+	entra.Advice                   // where it says more than the code does
+	At            time.Time        `json:"at"`
+	AppChangedAt  time.Time        `json:"app_as_of"`
+	Refusals      int              `json:"refusals"`
+	RefusedSince  time.Time        `json:"refused_since,omitzero"`
+	NextAttempt   time.Time        `json:"next_attempt_at"`
+	TraceID       string           `json:"trace_id,omitempty"`
+	CorrelationID string           `json:"correlation_id,omitempty"`
+	ConsentURL    string           `json:"consent_url,omitempty"`
 }
 
 // maxDescription is AWS's limit, in characters.
@@ -157,23 +158,19 @@ func describeConnection(c connector.Connection, version string) string {
 		Lifetime: int64(c.Lifetime / time.Second), TokenType: c.TokenType, TenantID: c.TenantID, Cloud: c.Cloud, Scope: c.Scope,
 		Warnings: c.Warnings, WholeAt: utc(c.WholeAt),
 	}
-	f := c.Failure
-	if f == nil {
+	if c.Failure == nil {
 		return encode(d)
 	}
-	d.Failure = &failure{
-		Code: f.Code, At: utc(f.At), AppAsOf: utc(f.AppChangedAt), Refusals: f.Refusals, RefusedSince: utc(f.RefusedSince), NextAttempt: utc(f.NextAttempt),
-		TraceID: f.TraceID, CorrelationID: f.CorrelationID, ConsentURL: f.ConsentURL,
+	f := failure(*c.Failure)
+	f.At, f.AppChangedAt, f.RefusedSince, f.NextAttempt = utc(f.At), utc(f.AppChangedAt), utc(f.RefusedSince), utc(f.NextAttempt)
+	d.Failure = &f
+	if f.Advice != connector.Explain(f.Code) {
+		if whole := encode(d); len(whole) <= maxDescription {
+			return whole
+		}
 	}
-	short := encode(d)
-	if f.Advice == connector.Explain(f.Code) {
-		return short
-	}
-	d.Failure.Title, d.Failure.Action = f.Title, f.Action
-	if whole := encode(d); len(whole) <= maxDescription {
-		return whole
-	}
-	return short
+	f.Advice = entra.Advice{}
+	return encode(d)
 }
 
 // decodeConnection reads a connection from its secret's tags and Description. A Description of another
@@ -196,14 +193,12 @@ func decodeConnection(ref connector.ConnectionRef, sec secret) connector.Connect
 	c.Cloud, c.TokenType = d.Cloud, d.TokenType
 	c.ExpiresAt, c.RefreshedAt, c.AppRotatedAt, c.Lifetime = d.ExpiresAt, d.RefreshedAt, d.AppAsOf, time.Duration(d.Lifetime)*time.Second
 	c.Warnings, c.WholeAt = d.Warnings, d.WholeAt
-	if f := d.Failure; f != nil {
-		c.Failure = &connector.Failure{
-			Status: d.Status, Code: f.Code, Advice: connector.Explain(f.Code), At: f.At, AppChangedAt: f.AppAsOf, Refusals: f.Refusals,
-			RefusedSince: f.RefusedSince, NextAttempt: f.NextAttempt, TraceID: f.TraceID, CorrelationID: f.CorrelationID, ConsentURL: f.ConsentURL,
+	if d.Failure != nil {
+		f := connector.Failure(*d.Failure)
+		if f.Status = d.Status; f.Title == "" || f.Action == "" {
+			f.Advice = connector.Explain(f.Code)
 		}
-		if f.Action != "" {
-			c.Failure.Advice = entra.Advice{Title: f.Title, Action: f.Action}
-		}
+		c.Failure = &f
 	}
 	return c
 }

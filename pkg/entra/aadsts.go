@@ -8,10 +8,10 @@ import (
 
 // Advice is what a person is told about a failure.
 type Advice struct {
-	Title  string // what happened, in a few words
-	Action string // what to do, in one sentence
+	Title  string `json:"title,omitempty"`  // what happened, in a few words
+	Action string `json:"action,omitempty"` // what to do, in one sentence
 	// NewCredential is set if the app's credential must be replaced wherever it is kept.
-	NewCredential bool
+	NewCredential bool `json:"-"`
 }
 
 // row is what is known about some codes.
