@@ -139,7 +139,7 @@ func (a *Apps) unused(ctx context.Context, use AppUse) error {
 // unnamed fails if connections may appear that were not announced by name.
 func unnamed(use AppUse) error {
 	if use.Busy > 0 {
-		return &StoreError{Op: "ListSecrets", Secret: use.Name, Code: CodeBusy, Temporary: true, RetryAfter: use.Busy}
+		return AtWork("ListSecrets", use.Name, use.Busy)
 	}
 	return nil
 }
@@ -157,7 +157,7 @@ func (a *Apps) connection(ctx context.Context, use AppUse, name string) (Connect
 		toCome = use.Now.Sub(announced.At) < requestTime && announced.Version == c.Version
 	}
 	if toCome {
-		err = &StoreError{Op: "DescribeSecret", Secret: c.String(), Code: CodeBusy, Temporary: true, RetryAfter: requestTime}
+		err = AtWork("DescribeSecret", c.String(), requestTime)
 	}
 	return c, err
 }
@@ -180,15 +180,16 @@ func (a *Apps) prove(ctx context.Context, app App, use AppUse) error {
 		return unnamed(use)
 	}
 	var asks []*ask
-	var busy *StoreError
+	var wait error
 	for _, name := range names[:min(maxLooks, len(names))] {
 		// The listing may still show what has been deleted or has moved to another tenant.
 		c, err := a.connection(ctx, use, name)
 		switch {
 		case err == nil && c.TenantID != "":
 			asks = append(asks, &ask{tenantID: c.TenantID, scope: c.Scope})
-		case errors.As(err, &busy) && busy.Code == CodeBusy, err == nil, errors.Is(err, ErrNotFound):
-		default:
+		case atWork(err):
+			wait = err
+		case err != nil && !errors.Is(err, ErrNotFound):
 			return err
 		}
 		if len(asks) == maxProofs {
@@ -199,8 +200,8 @@ func (a *Apps) prove(ctx context.Context, app App, use AppUse) error {
 	case len(asks) > 0:
 		_, err = a.Prover.first(ctx, app, asks...)
 		return err
-	case busy != nil:
-		return busy
+	case wait != nil:
+		return wait
 	}
 	return unnamed(use)
 }

@@ -82,6 +82,17 @@ const (
 	CodeTooManyCalls = "too_many_calls"    // see [WithCalls]
 )
 
+// AtWork returns the error of a call that has to wait for another request's work on a secret.
+func AtWork(op, secret string, wait time.Duration) error {
+	return &StoreError{Op: op, Secret: secret, Code: CodeBusy, Temporary: true, RetryAfter: wait}
+}
+
+// atWork reports whether an error is one of AtWork's.
+func atWork(err error) bool {
+	var failed *StoreError
+	return errors.As(err, &failed) && failed.Code == CodeBusy
+}
+
 // storeCode names an error of the store in one word, for logs and reports.
 func storeCode(err error) string {
 	var failed *StoreError

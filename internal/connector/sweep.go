@@ -259,22 +259,15 @@ func (s *sweep) refreshDue(ctx, starting context.Context) {
 func (s *sweep) refresh(ctx context.Context, due dueConnection) {
 	ctx = WithCalls(ctx)
 	app, before := due.app.app, due.Connection
-	ask := func(ctx context.Context) (entra.Token, error) {
-		token, err := due.need.ask(ctx, s.Entra, app, before)
-		if err == nil && token.RequestedAt.Before(before.RefreshedAt) {
-			// The connection has been refreshed since the shared token was requested.
-			return s.Entra.Token(ctx, app.Registration, before.Scope, before.TenantID)
-		}
-		return token, err
-	}
-	r := refresh{s.Store, ask, s.Now, s.Log, s.Changed}
+	r := &Refresher{Store: s.Store, Now: s.Now, Log: s.Log, Changed: s.Changed}
 	after, err := before, due.app.err
 	switch {
 	case before.TenantID == "":
 		err = refusal(before.Failure.Code)
 		s.Log.WarnContext(ctx, "refresh failed", "connection", before.String(), "code", before.Failure.Code, "status", StatusRefused)
 	case err == nil:
-		after, err = r.of(ctx, app, before)
+		token, tokenErr := due.need.get(ctx, s.Entra, app, before)
+		after, err = r.record(ctx, app, before, token, tokenErr)
 	case errors.Is(err, ErrNotFound):
 		missing := refusal(CodeAppMissing)
 		after, err = r.failed(ctx, app, before, missing), missing

@@ -189,7 +189,7 @@ func (s *Store) claim(ctx context.Context, found secret, c content) (arn, versio
 	case st == foreign, st == locked, (st == untagged || st == emptied) && !found.belongsTo(c.tags):
 		return "", "", found.conflict()
 	case found.claimed(), (st == deleting || st == untagged) && found.busy():
-		return "", "", busy("UpdateSecret", found.name)
+		return "", "", connector.AtWork("UpdateSecret", found.name, busyFor)
 	case st == gone:
 		if _, err := s.client.RestoreSecret(ctx, &secretsmanager.RestoreSecretInput{SecretId: aws.String(found.arn)}, s.writes.of); err != nil {
 			return "", "", storeError(ctx, "RestoreSecret", found.name, err)
@@ -234,10 +234,6 @@ func (s *Store) tagsOf(c content) map[string]string {
 	return tags
 }
 
-func busy(op, name string) error {
-	return &connector.StoreError{Op: op, Secret: name, Code: connector.CodeBusy, Temporary: true, RetryAfter: busyFor}
-}
-
 // tag sets tags. It fails with ErrNotFound if the secret is deleted.
 func (s *Store) tag(ctx context.Context, name, arn string, tags map[string]string) error {
 	_, err := s.client.TagResource(ctx, &secretsmanager.TagResourceInput{SecretId: aws.String(arn), Tags: tagList(tags)}, s.writes.of)
@@ -265,7 +261,7 @@ func (s *Store) delete(ctx context.Context, name string, onlyFinish bool) error 
 		return &connector.ConflictError{Reason: connector.Replicated, Secret: name, Fields: found.replicas}
 	}
 	if found.claimed() {
-		return busy("DeleteSecret", name)
+		return connector.AtWork("DeleteSecret", name, busyFor)
 	}
 	if err := s.tag(ctx, name, found.arn, map[string]string{tagState: stateDeleting + " " + rand.Text()}); err != nil {
 		return err
