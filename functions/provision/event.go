@@ -114,7 +114,6 @@ func (w *response) Write(b []byte) (int, error) {
 
 func (w *response) WriteHeader(status int) { w.status = cmp.Or(w.status, status) }
 
-// event turns the answer into the function's reply.
 func (w *response) event() events.APIGatewayV2HTTPResponse {
 	headers := map[string]string{"cache-control": "no-store"}
 	for name := range w.header {

@@ -62,7 +62,6 @@ func provisioning(f *connector.ProvisionFields) object {
 	return o
 }
 
-// wholeApp reads the body of PUT /apps/{app}.
 func wholeApp(f *connector.AppFields) object {
 	o := appAlone(f)
 	maps.Copy(o, scope(&f.ScopeFields))

@@ -196,7 +196,6 @@ func writeProblem(w *response, err error) {
 	writeJSON(w, "application/problem+json", p.Status, p)
 }
 
-// absent says what was not found.
 func absent(kind, name string, err error) error {
 	if errors.Is(err, connector.ErrNotFound) {
 		return &problem{Status: http.StatusNotFound, Type: typeNotFound, Detail: fmt.Sprintf("There is no %s %q.", kind, name)}

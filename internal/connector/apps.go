@@ -144,8 +144,8 @@ func unnamed(use AppUse) error {
 	return nil
 }
 
-// requestTime is longer than any request takes.
-const requestTime = time.Minute
+// RequestTime is longer than any request takes.
+const RequestTime = time.Minute
 
 // connection returns a connection of an app that is held. It fails with ErrNotFound, and with a
 // [*StoreError] if somebody may be about to create the connection.
@@ -154,10 +154,10 @@ func (a *Apps) connection(ctx context.Context, use AppUse, name string) (Connect
 	toCome := err == nil && c.unfinished()
 	if announced, ok := use.Announced[name]; ok && errors.Is(err, ErrNotFound) {
 		// Otherwise it was deleted after it had been announced.
-		toCome = use.Now.Sub(announced.At) < requestTime && announced.Version == c.Version
+		toCome = use.Now.Sub(announced.At) < RequestTime && announced.Version == c.Version
 	}
 	if toCome {
-		err = AtWork("DescribeSecret", c.String(), requestTime)
+		err = AtWork("DescribeSecret", c.String(), RequestTime)
 	}
 	return c, err
 }
@@ -179,26 +179,26 @@ func (a *Apps) prove(ctx context.Context, app App, use AppUse) error {
 	if len(names) == 0 {
 		return unnamed(use)
 	}
-	var asks []*ask
+	var attempts []*attempt
 	var wait error
 	for _, name := range names[:min(maxLooks, len(names))] {
 		// The listing may still show what has been deleted or has moved to another tenant.
 		c, err := a.connection(ctx, use, name)
 		switch {
 		case err == nil && c.TenantID != "":
-			asks = append(asks, &ask{tenantID: c.TenantID, scope: c.Scope})
+			attempts = append(attempts, &attempt{tenantID: c.TenantID, scope: c.Scope})
 		case atWork(err):
 			wait = err
 		case err != nil && !errors.Is(err, ErrNotFound):
 			return err
 		}
-		if len(asks) == maxProofs {
+		if len(attempts) == maxProofs {
 			break
 		}
 	}
 	switch {
-	case len(asks) > 0:
-		_, err = a.Prover.first(ctx, app, asks...)
+	case len(attempts) > 0:
+		_, err = a.Prover.first(ctx, app, attempts...)
 		return err
 	case wait != nil:
 		return wait

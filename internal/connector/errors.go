@@ -87,7 +87,6 @@ func AtWork(op, secret string, wait time.Duration) error {
 	return &StoreError{Op: op, Secret: secret, Code: CodeBusy, Temporary: true, RetryAfter: wait}
 }
 
-// atWork reports whether an error is one of AtWork's.
 func atWork(err error) bool {
 	var failed *StoreError
 	return errors.As(err, &failed) && failed.Code == CodeBusy

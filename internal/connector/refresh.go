@@ -44,8 +44,8 @@ func (r *Refresher) Refresh(ctx context.Context, ref ConnectionRef) (Connection,
 // token stands, the failure is recorded beside it, and the error is Entra's. It returns the connection as
 // it now is.
 func (r *Refresher) record(ctx context.Context, app App, c Connection, token entra.Token, err error) (Connection, error) {
-	if refused := (*entra.Error)(nil); errors.As(err, &refused) {
-		return r.failed(ctx, app, c, refused), err
+	if failure := (*entra.Error)(nil); errors.As(err, &failure) {
+		return r.failed(ctx, app, c, failure), err
 	}
 	if err != nil {
 		return c, err

@@ -209,7 +209,7 @@ func (s *sweep) pick(ctx context.Context, page []Connection) {
 		isWaiting := waiting(c, app.app, now) || isDue && spent(c, now)
 		switch {
 		case s.force, isDue && !isWaiting:
-			s.queue.put(dueConnection{Connection: c, app: app, need: s.needs.of(app.app, c)})
+			s.queue.put(&dueConnection{Connection: c, app: app, need: s.needs.of(app.app, c)})
 			continue
 		case isWaiting:
 			s.report.Waiting++
@@ -241,11 +241,7 @@ func (s *sweep) readApps(ctx context.Context, page []Connection) {
 
 // refreshDue takes what is due from the queue. It starts nothing once starting has ended.
 func (s *sweep) refreshDue(ctx, starting context.Context) {
-	for {
-		c, ok := s.queue.take()
-		if !ok {
-			return
-		}
+	for c := s.queue.take(); c != nil; c = s.queue.take() {
 		if starting.Err() == nil {
 			s.refresh(ctx, c)
 		} else {
@@ -256,7 +252,7 @@ func (s *sweep) refreshDue(ctx, starting context.Context) {
 	}
 }
 
-func (s *sweep) refresh(ctx context.Context, due dueConnection) {
+func (s *sweep) refresh(ctx context.Context, due *dueConnection) {
 	ctx = WithCalls(ctx)
 	app, before := due.app.app, due.Connection
 	r := &Refresher{Store: s.Store, Now: s.Now, Log: s.Log, Changed: s.Changed}
@@ -273,12 +269,12 @@ func (s *sweep) refresh(ctx context.Context, due dueConnection) {
 		after, err = r.failed(ctx, app, before, missing), missing
 	}
 
-	var refused *entra.Error
+	var failure *entra.Error
 	switch {
 	case err == nil:
 		s.count(&s.report.Refreshed)
-	case errors.As(err, &refused):
-		s.failed(&due.app.health, SweepFailure{before.String(), refused.Code, after.Status()}, refused.Class.String())
+	case errors.As(err, &failure):
+		s.failed(&due.app.health, SweepFailure{before.String(), failure.Code, after.Status()}, failure.Class.String())
 	case errors.Is(err, ErrNotFound):
 		s.count(&s.report.Stale) // deleted since it was listed, which is no failure
 		return
@@ -307,7 +303,6 @@ func (s *sweep) failed(of *Health, f SweepFailure, class string) {
 	}
 }
 
-// saw counts a connection, as it was before and after the sweep.
 func (s *sweep) saw(app *sweptApp, before, after Connection) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

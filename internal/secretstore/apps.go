@@ -29,7 +29,7 @@ const (
 
 func (s *Store) App(ctx context.Context, name string) (connector.App, error) {
 	out, err := s.client.GetSecretValue(ctx, &secretsmanager.GetSecretValueInput{SecretId: aws.String(s.appName(name))}, s.reads.of)
-	if err = s.refused(ctx, "GetSecretValue", s.appName(name), err); err != nil {
+	if err = s.writeError(ctx, "GetSecretValue", s.appName(name), err); err != nil {
 		return connector.App{}, err
 	}
 	app, err := decodeApp(name, aws.ToString(out.SecretString), s.now())
@@ -59,22 +59,29 @@ func (s *Store) LookAtApp(ctx context.Context, name string) (connector.AppUse, e
 			use.Announced[connection] = connector.Announcement{At: at, Version: version}
 		case key == tagBusy:
 			use.Busy = at.Sub(found.now)
-		case strings.HasPrefix(key, tagHold) && found.now.Sub(at) < busyFor:
+		case strings.HasPrefix(key, tagHold) && found.now.Sub(at) < connector.RequestTime:
 			use.Held = true
 		case announced, strings.HasPrefix(key, tagHold):
 			use.Stale = append(use.Stale, key)
 		}
 	}
 	use.Now = found.now
-	var known bool
-	if use.App, known = decodeAppDescription(name, found); !known {
-		use.App, err = s.App(ctx, name)
-		if errors.Is(err, connector.ErrUnreadable) {
-			use.App, err = connector.App{Name: name}, nil
-		}
-	}
+	use.App, err = s.described(ctx, name, found)
 	use.Version = found.version
 	return use, err
+}
+
+// described returns what an app's Description says, or else its value. Of an unreadable app it returns the
+// name.
+func (s *Store) described(ctx context.Context, name string, found secret) (connector.App, error) {
+	if app, known := decodeAppDescription(name, found); known {
+		return app, nil
+	}
+	app, err := s.App(ctx, name)
+	if errors.Is(err, connector.ErrUnreadable) {
+		return connector.App{Name: name}, nil
+	}
+	return app, err
 }
 
 func (s *Store) Apps(ctx context.Context) ([]connector.App, error) {
@@ -92,17 +99,15 @@ func (s *Store) Apps(ctx context.Context) ([]connector.App, error) {
 			if st := sec.state(); st != live && st != untagged {
 				continue
 			}
-			app, known := decodeAppDescription(name, sec)
-			if !known {
-				if app, err = s.App(ctx, name); errors.Is(err, connector.ErrNotFound) {
-					continue
-				}
-				// The call budget may not suffice for many edited Descriptions.
-				var failed *connector.StoreError
-				spent := errors.As(err, &failed) && failed.Code == connector.CodeTooManyCalls
-				if app.Name = name; err != nil && !spent && !errors.Is(err, connector.ErrUnreadable) {
-					return nil, err
-				}
+			app, err := s.described(ctx, name, sec)
+			var failed *connector.StoreError
+			switch {
+			case errors.Is(err, connector.ErrNotFound):
+				continue
+			case errors.As(err, &failed) && failed.Code == connector.CodeTooManyCalls:
+				app.Name = name // the call budget may not suffice for many edited Descriptions
+			case err != nil:
+				return nil, err
 			}
 			apps = append(apps, app)
 		}
@@ -181,7 +186,7 @@ func (s *Store) FinishDeletion(ctx context.Context, app string) error {
 
 func (s *Store) untag(ctx context.Context, name, arn string, keys ...string) error {
 	_, err := s.client.UntagResource(ctx, &secretsmanager.UntagResourceInput{SecretId: aws.String(arn), TagKeys: slices.Sorted(slices.Values(keys))}, s.writes.of)
-	return s.refused(ctx, "UntagResource", name, err)
+	return s.writeError(ctx, "UntagResource", name, err)
 }
 
 func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }

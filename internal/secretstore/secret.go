@@ -78,7 +78,6 @@ func (s *Store) ownTags(name string) map[string]string {
 	return connectionTags(ref)
 }
 
-// current returns the ID of the current version.
 func current(versions map[string][]string) string {
 	for id, stages := range versions {
 		if slices.Contains(stages, "AWSCURRENT") {
@@ -153,7 +152,6 @@ func (s secret) grave() string {
 	return strconv.FormatInt(s.changed.UnixMilli(), 36)
 }
 
-// has reports whether the secret has the tags.
 func (s secret) has(tags map[string]string) bool {
 	for key, value := range tags {
 		if s.tags[key] != value {
@@ -177,7 +175,7 @@ func (s secret) keys(prefixes ...string) (keys []string) {
 func (s secret) claimed() bool {
 	return slices.ContainsFunc(s.keys(tagClaim), func(key string) bool {
 		since, err := time.Parse(time.RFC3339, s.tags[key])
-		return err == nil && s.now.Sub(since) < busyFor
+		return err == nil && s.now.Sub(since) < connector.RequestTime
 	})
 }
 
@@ -217,21 +215,16 @@ func (s secret) belongsTo(tags map[string]string) bool {
 	return s.version == "" || tags[tagConnection] == "" // an app names no tenant
 }
 
-// busyFor is how long a secret that is not live is left to whoever changed it last. No request lasts as
-// long.
-const busyFor = time.Minute
+// justChanged reports whether whoever changed a secret that is not live may still be working on it.
+func (s secret) justChanged() bool { return s.now.Sub(s.changed) < connector.RequestTime }
 
-// busy reports whether somebody may still be working on a secret that is not live.
-func (s secret) busy() bool { return s.now.Sub(s.changed) < busyFor }
-
-// unreadable says why a connection's secret cannot be used.
 func (s secret) unreadable() *connector.Failure {
 	const again = "Provision the connection again with POST /connections."
 	f := &connector.Failure{Status: connector.StatusRefused, Code: connector.CodeUnreadable, At: s.changed}
 	switch s.state() {
 	case deleting:
 		f.Code, f.Advice = connector.CodeUnfinished, connector.Explain(connector.CodeUnfinished)
-		if s.busy() {
+		if s.justChanged() {
 			f.Status = connector.StatusRetrying
 		}
 	case emptied:

@@ -25,7 +25,6 @@ type content struct {
 	tags     map[string]string // whose it is
 }
 
-// livesIn reports whether a secret is live and has the tags.
 func (c content) livesIn(found secret) bool {
 	return found.state() == live && !found.deleted && found.has(c.tags)
 }
@@ -127,12 +126,12 @@ func (s *Store) update(ctx context.Context, name string, in *secretsmanager.Upda
 	if errors.As(err, &exists) {
 		return connector.ErrExists
 	}
-	return s.refused(ctx, "UpdateSecret", name, err)
+	return s.writeError(ctx, "UpdateSecret", name, err)
 }
 
-// refused maps an error of a write. AWS answers InvalidRequestException for a deleted secret, and
+// writeError maps an error of a write. AWS answers InvalidRequestException for a deleted secret, and
 // also for one that nobody may change. Only DescribeSecret tells them apart.
-func (s *Store) refused(ctx context.Context, op, name string, err error) error {
+func (s *Store) writeError(ctx context.Context, op, name string, err error) error {
 	var invalid *types.InvalidRequestException
 	if errors.As(err, &invalid) {
 		if found, lookErr := s.look(ctx, name); lookErr != nil {
@@ -188,8 +187,8 @@ func (s *Store) claim(ctx context.Context, found secret, c content) (arn, versio
 		return "", "", connector.ErrExists
 	case st == foreign, st == locked, (st == untagged || st == emptied) && !found.belongsTo(c.tags):
 		return "", "", found.conflict()
-	case found.claimed(), (st == deleting || st == untagged) && found.busy():
-		return "", "", connector.AtWork("UpdateSecret", found.name, busyFor)
+	case found.claimed(), (st == deleting || st == untagged) && found.justChanged():
+		return "", "", connector.AtWork("UpdateSecret", found.name, connector.RequestTime)
 	case st == gone:
 		if _, err := s.client.RestoreSecret(ctx, &secretsmanager.RestoreSecretInput{SecretId: aws.String(found.arn)}, s.writes.of); err != nil {
 			return "", "", storeError(ctx, "RestoreSecret", found.name, err)
@@ -237,7 +236,7 @@ func (s *Store) tagsOf(c content) map[string]string {
 // tag sets tags. It fails with ErrNotFound if the secret is deleted.
 func (s *Store) tag(ctx context.Context, name, arn string, tags map[string]string) error {
 	_, err := s.client.TagResource(ctx, &secretsmanager.TagResourceInput{SecretId: aws.String(arn), Tags: tagList(tags)}, s.writes.of)
-	return s.refused(ctx, "TagResource", name, err)
+	return s.writeError(ctx, "TagResource", name, err)
 }
 
 // delete deletes a secret with a recovery window. It destroys nothing before AWS has agreed: the tag
@@ -261,7 +260,7 @@ func (s *Store) delete(ctx context.Context, name string, onlyFinish bool) error 
 		return &connector.ConflictError{Reason: connector.Replicated, Secret: name, Fields: found.replicas}
 	}
 	if found.claimed() {
-		return connector.AtWork("DeleteSecret", name, busyFor)
+		return connector.AtWork("DeleteSecret", name, connector.RequestTime)
 	}
 	if err := s.tag(ctx, name, found.arn, map[string]string{tagState: stateDeleting + " " + rand.Text()}); err != nil {
 		return err

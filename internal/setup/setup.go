@@ -168,7 +168,6 @@ func must(ok bool, be string) error {
 // maxTags leaves room for the connector's own among the 50 that a secret can have.
 const maxTags = 20
 
-// parseTags reads key=value,key=value.
 func parseTags(s string) (map[string]string, error) {
 	// What AWS allows in a tag: a key of 1 to 127 characters, and a value of at most 255.
 	pattern := regexp.MustCompile(`^([\p{L}\p{Z}\p{N}_.:/+@-]{1,127})=([\p{L}\p{Z}\p{N}_.:/=+@-]{0,255})$`)
