@@ -33,9 +33,8 @@ type attempt struct {
 	err     error
 }
 
-// Token gets a token. As long as there is time, it repeats refusals that may settle after a change, and
-// once a failure of Entra that passes. Errors are those of
-// [entra.Client.Token].
+// Token gets a token. As long as there is time, it repeats refusals that may settle after a change,
+// and once a failure of Entra that passes. Errors are those of [entra.Client.Token].
 func (p Prover) Token(ctx context.Context, app App, scope, tenantID string) (entra.Token, error) {
 	return p.first(ctx, app, &attempt{tenantID: tenantID, scope: scope})
 }

@@ -72,9 +72,8 @@ func NewEvents(client *eventbridge.Client, bus string, log *slog.Logger) *Events
 	return &Events{client: client, bus: bus, log: log}
 }
 
-// Changed queues the event of a connection whose status has changed. The
-// caller that fills a batch sends it, so that the queue stays short.
-// [Events.Flush] sends the rest.
+// Changed queues the event of a connection whose status has changed. The caller that fills a batch
+// sends it, so that the queue stays short. [Events.Flush] sends the rest.
 func (e *Events) Changed(ctx context.Context, c connector.Connection) {
 	if e == nil {
 		return

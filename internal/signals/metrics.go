@@ -31,9 +31,8 @@ type Metrics struct {
 	Now      func() time.Time
 }
 
-// Sweep writes what a sweep over everything has done and found. It leaves out
-// SweepsSucceeded if the sweep could not look at everything: an alarm watches
-// for its absence.
+// Sweep writes what a sweep over everything has done and found. It leaves out SweepsSucceeded if
+// the sweep could not look at everything: an alarm watches for its absence.
 func (m Metrics) Sweep(ctx context.Context, report connector.SweepReport, took time.Duration) {
 	health := report.Health
 	metrics := []metric{
