@@ -223,7 +223,7 @@ func (a *api) listApps(_ http.ResponseWriter, r *http.Request) (any, error) {
 	for i, app := range apps {
 		views[i] = viewApp(app, a.now())
 	}
-	return appsView{views}, err
+	return map[string][]appView{"apps": views}, err
 }
 
 func (a *api) getApp(ctx context.Context, name string) (any, error) {

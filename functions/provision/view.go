@@ -50,31 +50,21 @@ type connectionsView struct {
 
 // appView is an app without its credential.
 type appView struct {
-	App         string           `json:"app"`
-	ClientID    string           `json:"client_id"`
-	Scope       string           `json:"scope,omitempty"`
-	Cloud       entra.Cloud      `json:"cloud"`
-	Credential  string           `json:"credential"`          // its kind
-	ExpiresAt   time.Time        `json:"expires_at,omitzero"` // of the credential, if known
-	WithinDays  *int             `json:"expires_within_days,omitempty"`
-	Certificate *certificateView `json:"certificate,omitempty"`
-	Federation  *federationView  `json:"federation,omitempty"`
-	ChangedAt   time.Time        `json:"changed_at,omitzero"`
+	App         string            `json:"app"`
+	ClientID    string            `json:"client_id"`
+	Scope       string            `json:"scope,omitempty"`
+	Cloud       entra.Cloud       `json:"cloud"`
+	Credential  string            `json:"credential"`          // its kind
+	ExpiresAt   time.Time         `json:"expires_at,omitzero"` // of the credential, if known
+	WithinDays  *int              `json:"expires_within_days,omitempty"`
+	Certificate *certificateView  `json:"certificate,omitempty"`
+	Federation  *entra.Federation `json:"federation,omitempty"`
+	ChangedAt   time.Time         `json:"changed_at,omitzero"`
 }
 
 type certificateView struct {
 	NotAfter   time.Time `json:"not_after"`
 	Thumbprint string    `json:"thumbprint"` // x5t#S256
-}
-
-type federationView struct {
-	Audience string `json:"audience"`
-	Issuer   string `json:"issuer,omitempty"`
-	Subject  string `json:"subject,omitempty"`
-}
-
-type appsView struct {
-	Apps []appView `json:"apps"`
 }
 
 func viewConnection(c connector.Connection, now time.Time) connectionView {
@@ -96,15 +86,12 @@ func viewConnection(c connector.Connection, now time.Time) connectionView {
 
 func viewApp(a connector.App, now time.Time) appView {
 	v := appView{App: a.Name, ClientID: a.ClientID, Scope: a.Scope, Cloud: a.Cloud, Credential: a.Credential.Kind(),
-		ExpiresAt: seconds(a.Credential.ExpiresAt()), ChangedAt: seconds(a.ChangedAt)}
+		ExpiresAt: seconds(a.Credential.ExpiresAt()), Federation: a.Credential.Federation, ChangedAt: seconds(a.ChangedAt)}
 	if e, soon := a.Expiring(now); soon {
 		v.WithinDays = &e.WithinDays
 	}
 	if c := a.Credential.Certificate; c != nil {
 		v.Certificate = &certificateView{seconds(c.NotAfter), c.Thumbprint}
-	}
-	if f := a.Credential.Federation; f != nil {
-		v.Federation = &federationView{f.Audience, f.Issuer, f.Subject}
 	}
 	return v
 }

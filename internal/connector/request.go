@@ -12,10 +12,10 @@ import (
 	"entra-connector/pkg/entra"
 )
 
-// ScopeFields is what a caller says about a scope. Zero means absent.
+// ScopeFields is what a caller says about a scope. Zero asks for none.
 type ScopeFields struct {
 	Scope   string // this or Service
-	Service string
+	Service string // stands for a scope in each cloud
 }
 
 // AppFields is what a caller says about an app. Zero means absent.
@@ -36,7 +36,7 @@ type FederationFields struct{ Audience string }
 type AppRequest struct {
 	name  string
 	entra entra.Registration // Cloud is empty if it was left out
-	scope scopeRequest
+	scope ScopeFields
 }
 
 // ParseAppRequest returns the request that the fields describe, or an [*InvalidError] with everything
@@ -74,7 +74,7 @@ type ProvisionFields struct {
 type Provisioning struct {
 	app        string
 	whole      *AppRequest // nil if the app is only named
-	scope      scopeRequest
+	scope      ScopeFields
 	tenant     string
 	connection string
 }
@@ -91,14 +91,15 @@ func ParseProvisioning(f ProvisionFields, now time.Time) (Provisioning, error) {
 	}
 	p := Provisioning{app: f.App, tenant: tenant, connection: f.Connection}
 	if f.AppFields == nil {
-		p.scope = parseScope(&bad, f.ScopeFields, "")
+		p.scope = f.ScopeFields
+		checkScope(&bad, p.scope, "")
 		return p, bad.Err()
 	}
 	whole := parseApp(&bad, f.App, *f.AppFields, now)
 	if whole.entra.Cloud == "" {
 		whole.entra.Cloud = entra.Public
 	}
-	if whole.scope == (scopeRequest{}) {
+	if whole.scope == (ScopeFields{}) {
 		bad.Add("scope", errors.New("is required, or service"))
 	}
 	p.whole, p.scope = &whole, whole.scope
@@ -114,17 +115,11 @@ func parseApp(bad *InvalidError, name string, f AppFields, now time.Time) AppReq
 		cloud, err = entra.ParseCloud(f.Cloud)
 		bad.Add("cloud", err)
 	}
-	return AppRequest{
-		name:  name,
-		entra: entra.Registration{ClientID: f.ClientID, Credential: credential, Cloud: cloud},
-		scope: parseScope(bad, f.ScopeFields, cloud),
-	}
+	checkScope(bad, f.ScopeFields, cloud)
+	return AppRequest{name, entra.Registration{ClientID: f.ClientID, Credential: credential, Cloud: cloud}, f.ScopeFields}
 }
 
-// scopeRequest is a scope, or a service that stands for one in each cloud. Zero asks for neither.
-type scopeRequest struct{ scope, service string }
-
-func parseScope(bad *InvalidError, f ScopeFields, cloud entra.Cloud) scopeRequest {
+func checkScope(bad *InvalidError, f ScopeFields, cloud entra.Cloud) {
 	if f.Scope != "" && f.Service != "" {
 		bad.Add("service", errors.New("stands for a scope: send scope or service, not both"))
 	} else if f.Service != "" {
@@ -139,7 +134,6 @@ func parseScope(bad *InvalidError, f ScopeFields, cloud entra.Cloud) scopeReques
 		}
 		bad.Add("scope", err)
 	}
-	return scopeRequest{f.Scope, f.Service}
 }
 
 // maxStored is AWS's limit for the tag that holds a scope's resource, in characters.
@@ -156,12 +150,12 @@ func storedLength(scope string) (n int) {
 }
 
 // in returns the scope in a cloud, empty if none is asked for. Its error is an [*InvalidError].
-func (r scopeRequest) in(cloud entra.Cloud) (string, error) {
-	if r.service == "" {
-		return r.scope, nil
+func (f ScopeFields) in(cloud entra.Cloud) (string, error) {
+	if f.Service == "" {
+		return f.Scope, nil
 	}
 	var bad InvalidError
-	scope, err := entra.ServiceScope(r.service, cloud)
+	scope, err := entra.ServiceScope(f.Service, cloud)
 	bad.Add("service", err)
 	return scope, bad.Err()
 }

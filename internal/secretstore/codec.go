@@ -3,7 +3,7 @@ package secretstore
 import (
 	"encoding/json"
 	"fmt"
-	"strconv"
+	"net/url"
 	"strings"
 	"time"
 
@@ -14,24 +14,18 @@ import (
 // app is the JSON of an app's secret. Its Description is the same without what must not be seen. Both
 // name the kind of credential.
 type app struct {
-	ClientID     string      `json:"client_id"`
-	Credential   string      `json:"credential"`
-	ClientSecret string      `json:"client_secret,omitempty"`
-	Certificate  string      `json:"certificate,omitempty"` // PEM
-	Thumbprint   string      `json:"thumbprint,omitempty"`
-	ExpiresAt    time.Time   `json:"expires_at,omitzero"` // of the credential
-	Federation   *federation `json:"federation,omitempty"`
-	Scope        string      `json:"scope"`
-	Cloud        entra.Cloud `json:"cloud"`
-	ChangedAt    time.Time   `json:"changed_at"`
-	RotatedAt    time.Time   `json:"rotated_at"`
-	Version      string      `json:"version,omitempty"` // in the Description: what it describes
-}
-
-type federation struct {
-	Audience string `json:"audience"`
-	Issuer   string `json:"issuer,omitempty"`
-	Subject  string `json:"subject,omitempty"`
+	ClientID     string            `json:"client_id"`
+	Credential   string            `json:"credential"`
+	ClientSecret string            `json:"client_secret,omitempty"`
+	Certificate  string            `json:"certificate,omitempty"` // PEM
+	Thumbprint   string            `json:"thumbprint,omitempty"`
+	ExpiresAt    time.Time         `json:"expires_at,omitzero"` // of the credential
+	Federation   *entra.Federation `json:"federation,omitempty"`
+	Scope        string            `json:"scope"`
+	Cloud        entra.Cloud       `json:"cloud"`
+	ChangedAt    time.Time         `json:"changed_at"`
+	RotatedAt    time.Time         `json:"rotated_at"`
+	Version      string            `json:"version,omitempty"` // in the Description: what it describes
 }
 
 func encodeApp(a connector.App) string {
@@ -59,13 +53,10 @@ func describeApp(a connector.App, version string) string {
 func newApp(a connector.App) app {
 	stored := app{
 		ClientID: a.ClientID, Credential: a.Credential.Kind(), ExpiresAt: utc(a.Credential.ExpiresAt()),
-		Scope: a.Scope, Cloud: a.Cloud, ChangedAt: utc(a.ChangedAt), RotatedAt: utc(a.RotatedAt),
+		Federation: a.Credential.Federation, Scope: a.Scope, Cloud: a.Cloud, ChangedAt: utc(a.ChangedAt), RotatedAt: utc(a.RotatedAt),
 	}
 	if c := a.Credential.Certificate; c != nil {
 		stored.Thumbprint = c.Thumbprint
-	}
-	if f := a.Credential.Federation; f != nil {
-		stored.Federation = &federation{f.Audience, f.Issuer, f.Subject}
 	}
 	return stored
 }
@@ -106,9 +97,7 @@ func (stored app) app(name string) connector.App {
 	case entra.KindCertificate:
 		a.Credential.Certificate = &entra.Certificate{NotAfter: utc(stored.ExpiresAt), Thumbprint: stored.Thumbprint}
 	case entra.KindFederation:
-		if f := stored.Federation; f != nil {
-			a.Credential.Federation = &entra.Federation{Audience: f.Audience, Issuer: f.Issuer, Subject: f.Subject}
-		}
+		a.Credential.Federation = stored.Federation
 	default:
 		a.Credential.SecretExpiresAt = utc(stored.ExpiresAt)
 	}
@@ -236,25 +225,12 @@ func scopeTag(scope string) string {
 
 // parseScopeTag returns an empty scope for a tag that scopeTag did not write.
 func parseScopeTag(tag string) string {
-	parts := strings.Split(tag, "=")
-	for i, part := range parts[1:] {
-		if len(part) < 2 {
-			return ""
-		}
-		r, err := strconv.ParseUint(part[:2], 16, 8)
-		if err != nil {
-			return ""
-		}
-		parts[i+1] = string([]byte{byte(r)}) + part[2:]
-	}
-	scope := strings.Join(parts, "") + defaultScope
-	if entra.CheckScope(scope) != nil {
+	resource, err := url.PathUnescape(strings.ReplaceAll(tag, "=", "%"))
+	if err != nil || entra.CheckScope(resource+defaultScope) != nil {
 		return ""
 	}
-	return scope
+	return resource + defaultScope
 }
-
-func encodeToken(t entra.Token) string { return encode(t.Values()) }
 
 // utc returns a time as JSON can write it.
 func utc(t time.Time) time.Time {

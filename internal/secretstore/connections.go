@@ -45,7 +45,7 @@ func connectionContent(c connector.Connection, token entra.Token) content {
 	tags := connectionTags(c.ConnectionRef)
 	tags[tagTenant], tags[tagScope] = c.TenantID, scopeTag(c.Scope)
 	return content{
-		value:    encodeToken(token),
+		value:    encode(token.Values()),
 		describe: func(version string) string { return describeConnection(c, version) },
 		tags:     tags,
 	}

@@ -62,7 +62,8 @@ func (m Metrics) Sweep(ctx context.Context, report connector.SweepReport, took t
 		}
 	}
 	for _, app := range worstApps(report.Apps) {
-		m.write(ctx, []dimension{{"App", app.name}}, []metric{{"Failed", count, app.failed}, {"Refused", count, app.refused}})
+		health := report.Apps[app]
+		m.write(ctx, []dimension{{"App", app}}, []metric{{"Failed", count, failed(health)}, {"Refused", count, health.Refused}})
 	}
 }
 
@@ -74,25 +75,18 @@ func (m Metrics) write(ctx context.Context, dimensions []dimension, metrics []me
 	_, _ = m.Out.Write(emf(m.Now(), properties, append([]dimension{{"FunctionName", m.Function}}, dimensions...), metrics))
 }
 
-type appTrouble struct {
-	name            string
-	refused, failed int
+// worstApps names the apps that are in trouble, at most maxApps of them.
+func worstApps(apps map[string]connector.Health) []string {
+	worst := slices.SortedFunc(maps.Keys(apps), func(a, b string) int {
+		return cmp.Or(cmp.Compare(apps[b].Refused, apps[a].Refused), cmp.Compare(failed(apps[b]), failed(apps[a])), cmp.Compare(a, b))
+	})
+	worst = slices.DeleteFunc(worst, func(app string) bool { return apps[app].Refused == 0 && failed(apps[app]) == 0 })
+	return worst[:min(maxApps, len(worst))]
 }
 
-// worstApps returns the apps that are in trouble, at most maxApps of them.
-func worstApps(apps map[string]connector.Health) []appTrouble {
-	var worst []appTrouble
-	for name, health := range apps {
-		t := appTrouble{name: name, refused: health.Refused}
-		for _, n := range health.FailedBy {
-			t.failed += n
-		}
-		if t.refused > 0 || t.failed > 0 {
-			worst = append(worst, t)
-		}
+func failed(h connector.Health) (sum int) {
+	for _, n := range h.FailedBy {
+		sum += n
 	}
-	slices.SortFunc(worst, func(a, b appTrouble) int {
-		return cmp.Or(cmp.Compare(b.refused, a.refused), cmp.Compare(b.failed, a.failed), cmp.Compare(a.name, b.name))
-	})
-	return worst[:min(maxApps, len(worst))]
+	return sum
 }

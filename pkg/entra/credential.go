@@ -107,10 +107,11 @@ func CheckClientSecret(s Secret) error {
 // Federation is a credential that is not stored. An [AssertionSource] issues an assertion when one is
 // needed, and a federated credential of the app registration accepts it.
 type Federation struct {
-	Audience string
+	Audience string `json:"audience"`
 	// Issuer and Subject are what the assertions say about themselves. The federated credential in
 	// Entra must repeat them to the letter.
-	Issuer, Subject string
+	Issuer  string `json:"issuer,omitempty"`
+	Subject string `json:"subject,omitempty"`
 }
 
 // CheckAudience accepts what a federated credential can hold.
