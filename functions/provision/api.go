@@ -121,7 +121,7 @@ func writeJSON(w http.ResponseWriter, mediaType string, status int, body any) {
 	w.WriteHeader(status)
 	e := json.NewEncoder(w)
 	e.SetEscapeHTML(false)
-	e.Encode(body)
+	_ = e.Encode(body) // the caller has gone
 }
 
 // onConnection is the endpoint of a route that names a connection.

@@ -1009,7 +1009,7 @@ func (s *simulation) killedSweep(writes int) {
 	s.sleepTo(time.Minute - 1)
 	s.locked(func() { s.enter(kills) })
 	s.tick(time.Minute, writes)
-	time.Sleep(1)
+	time.Sleep(time.Nanosecond)
 	s.locked(s.over)
 	s.tick(time.Minute, -1)
 	s.quiet(settles - 3)
