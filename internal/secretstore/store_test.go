@@ -16,6 +16,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/iotest"
 	"time"
@@ -119,6 +120,9 @@ func (w *world) Do(r *http.Request) (response *http.Response, err error) {
 	if w.change != nil {
 		body = w.change(strings.TrimPrefix(r.Header.Get("X-Amz-Target"), "secretsmanager."), body)
 	}
+	if wait, ok := r.Context().Value(gate{}).(func()); ok {
+		wait()
+	}
 	answer := httptest.NewRecorder()
 	defer func() {
 		if recover() == nil {
@@ -134,6 +138,18 @@ func (w *world) Do(r *http.Request) (response *http.Response, err error) {
 	in.Header = r.Header
 	w.server.ServeHTTP(answer, in)
 	return answer.Result(), nil
+}
+
+type gate struct{}
+
+// gated returns a context that calls f before the n-th call to AWS that is made with it.
+func gated(ctx context.Context, n int, f func()) context.Context {
+	calls := 0
+	return context.WithValue(ctx, gate{}, func() {
+		if calls++; calls == n+1 {
+			f()
+		}
+	})
 }
 
 // must fails the test at an error.
@@ -562,24 +578,132 @@ func TestWhoMeetsOnAnApp(t *testing.T) {
 	}
 }
 
+// left says how default/acme is shown, if it is there.
+func (w *world) left() string {
+	c, err := w.Connection(w.t.Context(), ref)
+	if err != nil {
+		return outcome(err)
+	}
+	return shown(c)
+}
+
+// consistent fails the test if default/acme works and holds another tenant's token than it says.
+func (w *world) consistent(what string) {
+	w.t.Helper()
+	c, err := w.Connection(w.t.Context(), ref)
+	if value, _ := w.server.Value(secretName); err == nil && c.Failure == nil && !strings.Contains(value, c.TenantID) {
+		w.t.Errorf("%s: it is %s, and holds %s", what, shown(c), value)
+	}
+}
+
 // A claim that breaks off at any of its calls leaves nothing that works with another tenant's token. The
-// same call finishes it a minute later.
+// same claim a minute later succeeds.
 func TestInterruptedClaim(t *testing.T) {
-	for n, call := range []string{"CreateSecret", "DescribeSecret", "RestoreSecret", "UpdateSecret", "TagResource", "CreateSecret", "DescribeSecret", "RestoreSecret", "UpdateSecret", "TagResource"} {
-		w := open(t, setup{})
-		w.create()
-		w.must(w.DeleteConnection(t.Context(), ref))
-		w.server.Fail(secretstoretest.Fault{Op: call, Times: 1, After: n < 5, Drop: true})
-		for range 2 {
-			_, err := w.CreateConnection(t.Context(), connection(tenantB), tokenOf(tenantB, 0))
-			c, lookErr := w.Connection(t.Context(), ref)
-			if value, _ := w.server.Value(secretName); lookErr == nil && c.Failure == nil && !strings.Contains(value, c.TenantID) || err == nil && c.TenantID != tenantB {
-				t.Errorf("%s fails, %d: %v, it is %s and holds %s", call, n, err, shown(c), value)
+	for _, after := range []bool{false, true} {
+		for n, interrupted := 0, true; interrupted; n++ {
+			what := fmt.Sprintf("broken off at call %d, which takes effect: %t", n, after)
+			w := open(t, setup{})
+			w.create()
+			w.must(w.DeleteConnection(t.Context(), ref))
+			call := 0
+			w.change = func(_ string, body []byte) []byte {
+				if call == n {
+					w.server.Fail(secretstoretest.Fault{Times: 1, Drop: true, After: after})
+				}
+				call++
+				return body
 			}
+			_, err := w.CreateConnection(t.Context(), connection(tenantB), tokenOf(tenantB, 0))
+			interrupted = call > n
+			w.consistent(what)
 			w.ahead += 61 * time.Second
+			w.consistent(what + ", a minute later")
+			if _, again := w.CreateConnection(t.Context(), connection(tenantB), tokenOf(tenantB, 0)); again != nil && err != nil && again != connector.ErrExists {
+				t.Errorf("%s: %v, and again: %v", what, err, again)
+			}
+			if c := w.read(); shown(c) != "ok of b until 01:59:59" {
+				t.Errorf("%s: in the end it is %s", what, shown(c))
+			}
 		}
-		if c := w.read(); shown(c) != "ok of b until 01:59:59" {
-			t.Errorf("%s fails, %d: in the end it is %s", call, n, shown(c))
+	}
+}
+
+// A claim meets another caller at any of its calls, who goes on after any of theirs. If one of the two
+// succeeds, the secret is as that one leaves it. Nothing is stuck a minute later.
+func TestClaimsMeet(t *testing.T) {
+	type call struct {
+		do     func(context.Context, *world, connector.Connection) error
+		leaves string // empty: does not matter
+	}
+	claim := func(tenant string) call {
+		return call{func(ctx context.Context, w *world, _ connector.Connection) error {
+			_, err := w.CreateConnection(ctx, connection(tenant), tokenOf(tenant, 0))
+			return err
+		}, "ok of " + tenant[:1] + " until 01:59:59"}
+	}
+	deletion := call{func(ctx context.Context, w *world, _ connector.Connection) error { return w.DeleteConnection(ctx, ref) }, "not found"}
+	refresh := call{func(ctx context.Context, w *world, c connector.Connection) error {
+		return w.SaveToken(ctx, with(c, tokenOf(tenantA, time.Hour)), tokenOf(tenantA, time.Hour))
+	}, ""}
+	deleted := func(w *world) { w.must(w.DeleteConnection(t.Context(), ref)) }
+	unfinished := func(w *world) {
+		w.server.Edit(secretName, func(x *secret) { x.Tags[tagState] = "deleting 1" })
+		w.ahead += 61 * time.Second
+	}
+	for _, tt := range []struct {
+		name          string
+		before        func(*world)
+		first, second call
+		both          bool // may succeed
+	}{
+		{"two claims", deleted, claim(tenantB), claim(tenantA), false},
+		{"two claims of what is unfinished", unfinished, claim(tenantB), claim(tenantA), false},
+		{"a late refresh", deleted, claim(tenantB), refresh, false},
+		{"a late refresh of what is unfinished", unfinished, claim(tenantB), refresh, true},
+		{"a deletion during a claim", unfinished, claim(tenantB), deletion, true},
+		{"a claim during a deletion", unfinished, deletion, claim(tenantB), true},
+	} {
+		for n, reachedN := 0, true; reachedN; n++ {
+			reachedN = false
+			for m, reachedM := 0, true; reachedM; m++ {
+				reachedM = false
+				w := open(t, setup{})
+				c := w.create()
+				tt.before(w)
+				paused, ended, second := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+				first := tt.first.do(gated(t.Context(), n, func() {
+					reachedN = true
+					go func() {
+						pause := sync.OnceFunc(func() { close(paused) })
+						second <- tt.second.do(gated(t.Context(), m, func() {
+							reachedM = true
+							pause()
+							<-ended
+						}), w, c)
+						pause()
+					}()
+					<-paused
+				}), w, c)
+				close(ended)
+				if !reachedN {
+					break
+				}
+				what := fmt.Sprintf("%s, after %d and %d calls", tt.name, n, m)
+				results := []error{first, <-second}
+				w.consistent(what)
+				switch {
+				case results[0] == nil && results[1] == nil:
+					if !tt.both {
+						t.Errorf("%s: both succeed", what)
+					}
+				case results[0] == nil && !strings.HasPrefix(w.left(), tt.first.leaves), results[1] == nil && !strings.HasPrefix(w.left(), tt.second.leaves):
+					t.Errorf("%s: %v, in the end it is %s", what, results, w.left())
+				}
+				w.ahead += 61 * time.Second
+				if err := w.DeleteConnection(t.Context(), ref); err != nil && err != connector.ErrNotFound {
+					t.Errorf("%s: deleting it a minute later: %v", what, err)
+				}
+			}
 		}
 	}
 }
