@@ -8,6 +8,7 @@ package secretstore_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -123,6 +124,17 @@ func TestCallsHaveALimit(t *testing.T) {
 				t.Fatalf("a caller without a limit: %v", err)
 			}
 		}
+		// Each edited Description costs a call.
+		for n := range 41 {
+			name := fmt.Sprintf("a%02d", n)
+			_, err := w.CreateApp(t.Context(), connector.App{Name: name, Registration: app.Registration})
+			w.must(err)
+			w.server.Edit("entra/apps/"+name, func(x *secret) { x.Description = "" })
+		}
+		apps, err := w.Apps(connector.WithCalls(t.Context()))
+		if err != nil || len(apps) != 41 || apps[38].ClientID == "" || apps[40].Name != "a40" {
+			t.Errorf("edited apps: %+v, %v", apps, err)
+		}
 	})
 }
 
@@ -229,6 +241,15 @@ func TestOneSuccessor(t *testing.T) {
 				t.Errorf("over the successor: %s", got)
 			}
 			w.server.Edit(secretName, func(x *secret) { x.Version = first.Version })
+		}
+	})
+	bubble(t, setup{}, func(t *testing.T, w *world) { // meanwhile it is being deleted
+		first, token := w.create(), tokenOf(tenantA, time.Hour)
+		w.must(w.SaveToken(t.Context(), with(first, token), token))
+		w.server.Edit(secretName, func(x *secret) { x.Version, x.Tags[tagState] = first.Version, "deleting 1" })
+		token = tokenOf(tenantA, 2*time.Hour)
+		if err := w.SaveToken(t.Context(), with(first, token), token); err != connector.ErrChanged {
+			t.Errorf("with the label moved back and a deletion begun: %v", err)
 		}
 	})
 	bubble(t, setup{}, func(t *testing.T, w *world) {

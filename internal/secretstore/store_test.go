@@ -175,6 +175,9 @@ func (w *world) remove() {
 	w.t.Helper()
 	w.must(w.DeleteConnection(w.t.Context(), ref))
 	w.must(w.DeleteApp(w.t.Context(), connector.AppUse{App: app}))
+	if _, err := w.App(w.t.Context(), "default"); err != connector.ErrNotFound {
+		w.t.Errorf("the deleted app: %v", err)
+	}
 }
 
 // read returns default/acme as it is stored.
@@ -342,11 +345,20 @@ func TestWhatIsThere(t *testing.T) {
 		{"a deletion that broke off", later(deleting), "refused: " + unfinished, "not found", "done", "done", "done"},
 		{"a claim that may be under way", claimed(59 * time.Second), "refused: " + unfinished, "not found", "busy", "busy", "busy"},
 		{"a claim that broke off at first", claimed(61 * time.Second), ok, "done", "already exists", "already exists", "done"},
+		{"a deletion that broke off, and a claim", later(edited(func(x *secret) { x.Tags[tagState], x.Tags[tagClaim] = "deleting 1", "long ago" })),
+			"refused: " + unfinished, "not found", "done", "done", "done"},
 		{"a claim that has ended", tag(tagClaim, "done"), ok, "done", "already exists", "already exists", "done"},
 		{"a claim that may be under way, with a value", moved, "retrying: " + unfinished, none, "busy", "busy", "done"},
 		{"a claim that broke off, with a value", later(moved), "refused: " + unfinished, none, "done", "done", "done"},
 		{"a claim that broke off, for another scope", later(rescoped), "refused: " + unfinished, none, "done", "done", "done"},
 		{"no value and no tags", func(w *world, name string) { w.server.Edit(name, func(*secret) {}) }, "", "not found", "done", "done", "not found"},
+		{"no value and no tags, deleted", func(w *world, name string) { w.server.Edit(name, func(x *secret) { x.Pending = true }) }, "", "not found", "done", "done", "not found"},
+		{"all tags, and no value", func(w *world, name string) {
+			w.server.Edit(name, func(x *secret) {
+				x.Tags = map[string]string{"entra-connector:app": "default", "entra-connector:connection": "acme",
+					"entra-connector:tenant": tenantA, "entra-connector:scope": "https://graph.microsoft.com"}
+			})
+		}, "refused: The connection's secret has no value", none, "done", other, "done"},
 		{"our tags, and no value", func(w *world, name string) {
 			w.server.Edit(name, func(x *secret) {
 				x.Tags = map[string]string{"entra-connector:app": "default"}
@@ -357,6 +369,9 @@ func TestWhatIsThere(t *testing.T) {
 		}, "refused: The connection's secret has no value", "not found", "done", "done", "done"},
 		{"tags gone", later(untagged), tagsGone, "done", "done", foreign, "done"},
 		{"tags gone just now", untagged, tagsGone, "done", "busy", foreign, "done"},
+		{"tags gone, of another scope", later(edited(func(x *secret) {
+			x.Tags, x.Description = nil, strings.Replace(x.Description, app.Scope, "https://other.example/.default", 1)
+		})), tagsGone, none, foreign, foreign, "done"},
 		{"a scope that is none", later(tag("entra-connector:scope", "=4")), tagsGone, none, "done", foreign, "done"},
 		{"a tenant that is none", later(tag("entra-connector:tenant", "contoso.com")), tagsGone, none, "done", foreign, "done"},
 		{"tags and Description gone", edited(func(x *secret) { x.Tags, x.Description = nil, "" }), refused(foreign), foreign, foreign, foreign, foreign},
@@ -388,6 +403,9 @@ func TestWhatIsThere(t *testing.T) {
 		if tt.shows == "" && (len(page) != 0 || err == nil) || tt.shows != "" && (len(page) != 1 || shown(page[0]) != tt.shows || shown(one) != tt.shows) {
 			t.Errorf("%s: listed as %+v, read as %+v, %v, want %q", tt.name, page, one, err, tt.shows)
 		}
+		if blocked := strings.HasPrefix(tt.shows, "refused") && strings.HasPrefix(tt.remove, "conflict"); one.Blocked != blocked {
+			t.Errorf("%s: blocked %t", tt.name, one.Blocked)
+		}
 		for tenant, want := range map[string]string{tenantA: tt.claim, tenantB: tt.other} {
 			w := attempt("provisioning for "+tenant[:1], secretName, want, func(w *world) error {
 				_, err := w.CreateConnection(t.Context(), connection(tenant), tokenOf(tenant, time.Minute))
@@ -410,6 +428,39 @@ func TestWhatIsThere(t *testing.T) {
 		attempt("looking at the app", appName, tt.app, func(w *world) error { _, err := w.LookAtApp(t.Context(), "default"); return err })
 		attempt("creating the app", appName, tt.claim, func(w *world) error { _, err := w.CreateApp(t.Context(), app); return err })
 		attempt("deleting the app", appName, tt.remove, func(w *world) error { return w.DeleteApp(t.Context(), connector.AppUse{App: app}) })
+		finish := tt.remove
+		switch {
+		case tt.app == "done":
+			finish = "already exists"
+		case tt.name == "our tags, and no value":
+			finish = "not found"
+		}
+		attempt("finishing the app's deletion", appName, finish, func(w *world) error { return w.FinishDeletion(t.Context(), "default") })
+		w = attempt("listing apps", appName, "done", func(w *world) error { _, err := w.Apps(t.Context()); return err })
+		if apps, _ := w.Apps(t.Context()); (len(apps) == 1) != (tt.app == "done") {
+			t.Errorf("%s: the apps are %+v", tt.name, apps)
+		}
+		if tt.app != "done" {
+			continue
+		}
+		// Whoever writes to the app restores tags that are gone.
+		for what, do := range map[string]func(*world, connector.AppUse) error{
+			"replacing the app": func(w *world, use connector.AppUse) error {
+				_, err := w.UpdateApp(t.Context(), use, use.App)
+				return err
+			},
+			"announcing":      func(w *world, use connector.AppUse) error { return w.Announce(t.Context(), use, connection(tenantA)) },
+			"holding the app": func(w *world, use connector.AppUse) error { _, err := w.Hold(t.Context(), use); return err },
+		} {
+			w := attempt(what, appName, "done", func(w *world) error {
+				use, err := w.LookAtApp(t.Context(), "default")
+				w.must(err)
+				return do(w, use)
+			})
+			if x, _ := w.server.Look(appName); x.Tags["entra-connector:app"] != "default" {
+				t.Errorf("%s, %s: the tags are %v", tt.name, what, x.Tags)
+			}
+		}
 	}
 }
 
@@ -446,6 +497,10 @@ func TestOvertakenDescriptions(t *testing.T) {
 		{"words", edited(func(x *secret) { x.Description = "do not touch" }), unknown, false},
 		{"an empty object", edited(func(x *secret) { x.Description = "{}" }), unknown, false},
 		{"as 0.1.0 wrote it", edited(func(x *secret) { x.Description = strings.Replace(x.Description, `"version":"`+x.Version+`",`, "", 1) }), unknown, false},
+		{"another tenant, in a write that was overtaken", func(w *world, first connector.Connection) {
+			replaced(tenantA, tenantB)(w, first)
+			edited(func(x *secret) { x.Description = strings.Replace(x.Description, x.Version, first.Version, 1) })(w, first)
+		}, unknown, false},
 		{"another expiry", replaced("02:59:59", "03:59:59"), unknown, false},
 		{"another life", replaced(`"lifetime":3599`, `"lifetime":35990`), unknown, false},
 		{"another status", replaced(`"status":"ok"`, `"status":"refused"`), unknown, false},
@@ -463,6 +518,11 @@ func TestOvertakenDescriptions(t *testing.T) {
 		got := w.read()
 		if shown(got) != tt.want || shown(page[0]) != tt.want || got.TenantID != tenantA || got.Scope != app.Scope || got.ExpiresAt.IsZero() != (tt.want == unknown) {
 			t.Errorf("%s: read as %s, %+v, listed as %s, want %s", tt.name, shown(got), got, shown(page[0]), tt.want)
+		}
+		failed := page[0]
+		failed.Failure = &connector.Failure{Status: connector.StatusRefused, Code: "AADSTS7000112", Advice: entra.Advice{Title: "Disabled", Action: "Enable it."}, At: start}
+		if w.must(w.SaveFailure(t.Context(), failed)); shown(w.read()) != "refused: Disabled" {
+			t.Errorf("%s: after a refusal it is %s", tt.name, shown(w.read()))
 		}
 		next := tokenOf(tenantA, 2*time.Hour)
 		w.must(w.SaveToken(t.Context(), with(page[0], next), next))
@@ -494,8 +554,28 @@ func TestRefusedDeletion(t *testing.T) {
 			t.Errorf("%+v: the same call again leaves %v", fault, w.server.Names())
 		}
 	}
-	// The mark of a deletion that broke off cannot be taken back.
+	// It has been replicated meanwhile.
 	w := open(t, setup{})
+	c := w.create()
+	w.change = func(op string, body []byte) []byte {
+		if op == "DeleteSecret" {
+			w.server.Edit(secretName, func(x *secret) { x.Replicas = []string{"eu-west-1"} })
+		}
+		return body
+	}
+	if err := w.DeleteConnection(t.Context(), ref); outcome(err) != "conflict: replicas in eu-west-1" || !reflect.DeepEqual(w.read(), c) {
+		t.Errorf("replicated: %v, the connection is\n%+v, want\n%+v", err, w.read(), c)
+	}
+	// Without its Description nobody knows whose the value is.
+	w = open(t, setup{})
+	w.create()
+	w.server.Edit(secretName, func(x *secret) { x.Description = "" })
+	w.server.Fail(secretstoretest.Fault{Op: "DeleteSecret", Error: "AccessDeniedException"})
+	if err := w.DeleteConnection(t.Context(), ref); err == nil || w.read().Failure.Code != connector.CodeUnfinished {
+		t.Errorf("unknown: %v, the connection is %s", err, shown(w.read()))
+	}
+	// The mark of a deletion that broke off cannot be taken back.
+	w = open(t, setup{})
 	w.create()
 	w.server.Fail(secretstoretest.Fault{Op: "TagResource", After: true, Times: 1})
 	finish := func() error { return w.FinishDeletion(t.Context(), "default") }
@@ -578,13 +658,14 @@ func TestWhoMeetsOnAnApp(t *testing.T) {
 	}
 }
 
-// left says how default/acme is shown, if it is there.
+// left says how default/acme is shown, and whether the app is there.
 func (w *world) left() string {
+	_, appErr := w.LookAtApp(w.t.Context(), "default")
 	c, err := w.Connection(w.t.Context(), ref)
 	if err != nil {
-		return outcome(err)
+		return fmt.Sprintf("connection %v, app %s", err, outcome(appErr))
 	}
-	return shown(c)
+	return fmt.Sprintf("%s, app %s", shown(c), outcome(appErr))
 }
 
 // consistent fails the test if default/acme works and holds another tenant's token than it says.
@@ -631,6 +712,7 @@ func TestInterruptedClaim(t *testing.T) {
 // A claim meets another caller at any of its calls, who goes on after any of theirs. If one of the two
 // succeeds, the secret is as that one leaves it. Nothing is stuck a minute later.
 func TestClaimsMeet(t *testing.T) {
+	const never = "nothing, since one gives way"
 	type call struct {
 		do     func(context.Context, *world, connector.Connection) error
 		leaves string // empty: does not matter
@@ -641,27 +723,38 @@ func TestClaimsMeet(t *testing.T) {
 			return err
 		}, "ok of " + tenant[:1] + " until 01:59:59"}
 	}
-	deletion := call{func(ctx context.Context, w *world, _ connector.Connection) error { return w.DeleteConnection(ctx, ref) }, "not found"}
+	create := call{func(ctx context.Context, w *world, _ connector.Connection) error {
+		_, err := w.CreateApp(ctx, app)
+		return err
+	}, "app done"}
+	finish := call{func(ctx context.Context, w *world, _ connector.Connection) error {
+		return w.FinishDeletion(ctx, "default")
+	}, "app not found"}
+	deletion := call{func(ctx context.Context, w *world, _ connector.Connection) error { return w.DeleteConnection(ctx, ref) }, "connection not found"}
 	refresh := call{func(ctx context.Context, w *world, c connector.Connection) error {
 		return w.SaveToken(ctx, with(c, tokenOf(tenantA, time.Hour)), tokenOf(tenantA, time.Hour))
 	}, ""}
 	deleted := func(w *world) { w.must(w.DeleteConnection(t.Context(), ref)) }
 	unfinished := func(w *world) {
-		w.server.Edit(secretName, func(x *secret) { x.Tags[tagState] = "deleting 1" })
+		w.server.Fail(secretstoretest.Fault{Op: "TagResource", After: true, Times: 2})
+		_, _ = w.DeleteConnection(t.Context(), ref), w.DeleteApp(t.Context(), connector.AppUse{App: app})
 		w.ahead += 61 * time.Second
 	}
 	for _, tt := range []struct {
 		name          string
 		before        func(*world)
 		first, second call
-		both          bool // may succeed
+		both          string // what is left if both succeed
 	}{
-		{"two claims", deleted, claim(tenantB), claim(tenantA), false},
-		{"two claims of what is unfinished", unfinished, claim(tenantB), claim(tenantA), false},
-		{"a late refresh", deleted, claim(tenantB), refresh, false},
-		{"a late refresh of what is unfinished", unfinished, claim(tenantB), refresh, true},
-		{"a deletion during a claim", unfinished, claim(tenantB), deletion, true},
-		{"a claim during a deletion", unfinished, deletion, claim(tenantB), true},
+		{"two claims", deleted, claim(tenantB), claim(tenantA), never},
+		{"two claims of what is unfinished", unfinished, claim(tenantB), claim(tenantA), never},
+		{"a late refresh", deleted, claim(tenantB), refresh, never},
+		{"a late refresh of what is unfinished", unfinished, claim(tenantB), refresh, ""},
+		{"a deletion during a claim", unfinished, claim(tenantB), deletion, ""},
+		{"a claim during a deletion", unfinished, deletion, claim(tenantB), ""},
+		// What is in use again is not deleted.
+		{"the end of a deletion during a claim", unfinished, create, finish, "app done"},
+		{"a claim during the end of a deletion", unfinished, finish, create, "app done"},
 	} {
 		for n, reachedN := 0, true; reachedN; n++ {
 			reachedN = false
@@ -691,13 +784,17 @@ func TestClaimsMeet(t *testing.T) {
 				what := fmt.Sprintf("%s, after %d and %d calls", tt.name, n, m)
 				results := []error{first, <-second}
 				w.consistent(what)
+				want := ""
 				switch {
 				case results[0] == nil && results[1] == nil:
-					if !tt.both {
-						t.Errorf("%s: both succeed", what)
-					}
-				case results[0] == nil && !strings.HasPrefix(w.left(), tt.first.leaves), results[1] == nil && !strings.HasPrefix(w.left(), tt.second.leaves):
-					t.Errorf("%s: %v, in the end it is %s", what, results, w.left())
+					want = tt.both
+				case results[0] == nil:
+					want = tt.first.leaves
+				case results[1] == nil:
+					want = tt.second.leaves
+				}
+				if left := w.left(); !strings.Contains(left, want) || results[0] == connector.ErrChanged {
+					t.Errorf("%s: %v, and left is %q, want %q", what, results, left, want)
 				}
 				w.ahead += 61 * time.Second
 				if err := w.DeleteConnection(t.Context(), ref); err != nil && err != connector.ErrNotFound {
