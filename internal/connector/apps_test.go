@@ -76,6 +76,7 @@ func TestAnAppWithAnAnnouncedConnection(t *testing.T) {
 		"a minute ago, after a deletion":       {[]func(*world){create, remove, announce, later}, "<nil>"},
 		"created and deleted after a deletion": {[]func(*world){create, remove, announce, create, remove}, "<nil>"},
 		"being deleted or claimed":             {[]func(*world){create, unfinished}, toCome},
+		"announced, and being deleted":         {[]func(*world){announce, create, unfinished}, toCome},
 		"not deleted to the end":               {[]func(*world){create, unfinished, later}, inUse},
 	} {
 		for _, replaces := range []bool{false, true} {
