@@ -310,12 +310,22 @@ func TestWhatIsThere(t *testing.T) {
 	deleting := tag(tagState, "deleting 1")
 	untagged := edited(func(x *secret) { x.Tags = nil })
 	claimed := func(ago time.Duration) func(*world, string) {
-		return later(tag(tagClaim, time.Now().Add(61*time.Second-ago).UTC().Format(time.RFC3339)))
+		return later(func(w *world, name string) {
+			tag(tagClaim, time.Now().Add(61*time.Second-ago).UTC().Format(time.RFC3339))(w, name)
+		})
 	}
 	moved := edited(func(x *secret) { x.Description = strings.Replace(x.Description, tenantA, tenantB, 1) })
 	rescoped := edited(func(x *secret) {
 		x.Description = strings.Replace(x.Description, app.Scope, "https://other.example/.default", 1)
 	})
+	empty := func(scope string) func(*world, string) {
+		return func(w *world, name string) {
+			w.server.Edit(name, func(x *secret) {
+				x.Tags = map[string]string{"entra-connector:app": "default", "entra-connector:connection": "acme",
+					"entra-connector:tenant": tenantA, "entra-connector:scope": scope}
+			})
+		}
+	}
 	const (
 		none       = "" // the row is about connections
 		unfinished = "The connection's deletion has not finished"
@@ -343,7 +353,7 @@ func TestWhatIsThere(t *testing.T) {
 		}, "", foreign, foreign, foreign, "not found"},
 		{"a deletion that may be under way", deleting, "retrying: " + unfinished, "not found", "busy", "busy", "done"},
 		{"a deletion that broke off", later(deleting), "refused: " + unfinished, "not found", "done", "done", "done"},
-		{"a claim that may be under way", claimed(59 * time.Second), "refused: " + unfinished, "not found", "busy", "busy", "busy"},
+		{"a claim that may be under way", claimed(30 * time.Second), "refused: " + unfinished, "not found", "busy", "busy", "busy"},
 		{"a claim that broke off at first", claimed(61 * time.Second), ok, "done", "already exists", "already exists", "done"},
 		{"a deletion that broke off, and a claim", later(edited(func(x *secret) { x.Tags[tagState], x.Tags[tagClaim] = "deleting 1", "long ago" })),
 			"refused: " + unfinished, "not found", "done", "done", "done"},
@@ -353,12 +363,8 @@ func TestWhatIsThere(t *testing.T) {
 		{"a claim that broke off, for another scope", later(rescoped), "refused: " + unfinished, none, "done", "done", "done"},
 		{"no value and no tags", func(w *world, name string) { w.server.Edit(name, func(*secret) {}) }, "", "not found", "done", "done", "not found"},
 		{"no value and no tags, deleted", func(w *world, name string) { w.server.Edit(name, func(x *secret) { x.Pending = true }) }, "", "not found", "done", "done", "not found"},
-		{"all tags, and no value", func(w *world, name string) {
-			w.server.Edit(name, func(x *secret) {
-				x.Tags = map[string]string{"entra-connector:app": "default", "entra-connector:connection": "acme",
-					"entra-connector:tenant": tenantA, "entra-connector:scope": "https://graph.microsoft.com"}
-			})
-		}, "refused: The connection's secret has no value", none, "done", other, "done"},
+		{"all tags, and no value", empty("https://graph.microsoft.com"), "refused: The connection's secret has no value", none, "done", other, "done"},
+		{"all tags, for another scope", empty("https://other.example"), "refused: The connection's secret has no value", none, other, other, "done"},
 		{"our tags, and no value", func(w *world, name string) {
 			w.server.Edit(name, func(x *secret) {
 				x.Tags = map[string]string{"entra-connector:app": "default"}
@@ -832,6 +838,27 @@ func TestErrorsKeepToThemselves(t *testing.T) {
 		}
 		if err == nil || err.Error() != tt.want || failed.Temporary != tt.temporary || failed.Unanswered != tt.unanswered {
 			t.Errorf("%+v: %v, %+v", tt, err, failed)
+		}
+	}
+}
+
+type emptyAnswer struct{}
+
+func (emptyAnswer) Do(*http.Request) (*http.Response, error) {
+	return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(strings.NewReader("{}"))}, nil
+}
+
+// The SDK takes an empty answer for a success. It says nothing about what is stored.
+func TestEmptyAnswers(t *testing.T) {
+	w := open(t, setup{})
+	options := w.client.Options()
+	options.HTTPClient = emptyAnswer{}
+	s := secretstore.New(secretsmanager.New(options), secretstore.Config{Prefix: "entra"})
+	_, lookErr := s.LookAtApp(t.Context(), "default")
+	_, _, listErr := s.Connections(t.Context(), "", 100, "")
+	for _, err := range []error{lookErr, listErr} {
+		if !errors.As(err, new(*connector.StoreError)) {
+			t.Errorf("an empty answer: %v", err)
 		}
 	}
 }
