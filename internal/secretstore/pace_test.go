@@ -56,7 +56,7 @@ func TestLostAnswers(t *testing.T) {
 				{"ListSecrets", func() (err error) { _, _, err = w.Connections(ctx, "", 100, ""); return err }},
 				{"TagResource", func() error { return w.DeleteConnection(ctx, ref) }},
 				{"RestoreSecret", func() (err error) {
-					_, err = w.CreateConnection(ctx, connection(tenantB), tokenOf(tenantB, 0))
+					_, err = w.take(tenantB, 0)
 					return err
 				}},
 				{"DeleteSecret", func() error { return w.DeleteConnection(ctx, ref) }},

@@ -145,12 +145,15 @@ func (s secret) changesHands() bool {
 		d.TenantID != "" && (d.TenantID != tenantID || d.Scope != scope)
 }
 
-// grave identifies one deletion of a secret.
-func (s secret) grave() string {
-	if !s.deleted {
+// mark identifies what there was under a name: a version, or one deletion.
+func (s secret) mark(own map[string]string) string {
+	switch {
+	case s.deleted:
+		return strconv.FormatInt(s.changed.UnixMilli(), 36)
+	case s.absent(own):
 		return ""
 	}
-	return strconv.FormatInt(s.changed.UnixMilli(), 36)
+	return s.version
 }
 
 // keys returns the keys of the tags with one of the prefixes.

@@ -147,9 +147,17 @@ func (w *world) create() connector.Connection {
 	w.t.Helper()
 	_, err := w.CreateApp(w.t.Context(), app)
 	w.must(err)
-	c, err := w.CreateConnection(w.t.Context(), connection(tenantA), tokenOf(tenantA, 0))
+	c, err := w.take(tenantA, 0)
 	w.must(err)
 	return c
+}
+
+// take creates default/acme for a tenant, as the connector does, which looks first what is there.
+func (w *world) take(tenant string, at time.Duration) (connector.Connection, error) {
+	found, _ := w.Connection(w.t.Context(), ref)
+	c := connection(tenant)
+	c.Version = found.Version
+	return w.CreateConnection(w.t.Context(), c, tokenOf(tenant, at))
 }
 
 // remove deletes the app and default/acme.
@@ -337,7 +345,7 @@ func TestWhatIsThere(t *testing.T) {
 		}
 		for tenant, want := range map[string]string{tenantA: tt.claim, tenantB: tt.other} {
 			w := attempt("provisioning for "+tenant[:1], secretName, want, func(w *world) error {
-				_, err := w.CreateConnection(t.Context(), connection(tenant), tokenOf(tenant, time.Minute))
+				_, err := w.take(tenant, time.Minute)
 				return err
 			})
 			x, _ := w.server.Look(secretName)
@@ -446,7 +454,7 @@ func TestOneSuccessor(t *testing.T) {
 			w.must(w.DeleteConnection(t.Context(), ref))
 			w.ahead += 31 * 24 * time.Hour
 		}
-		if _, err := w.CreateConnection(t.Context(), connection(tenantB), tokenOf(tenantB, 0)); err != connector.ErrExists {
+		if _, err := w.take(tenantB, 0); err != connector.ErrExists {
 			w.must(err)
 		}
 	}
@@ -567,7 +575,7 @@ func TestInterruptedClaim(t *testing.T) {
 		w.must(w.DeleteConnection(t.Context(), ref))
 		w.server.Fail(secretstoretest.Fault{Op: call, Times: 1, After: n < 5, Drop: true})
 		for range 2 {
-			_, err := w.CreateConnection(t.Context(), connection(tenantB), tokenOf(tenantB, 0))
+			_, err := w.take(tenantB, 0)
 			c, lookErr := w.Connection(t.Context(), ref)
 			if value, _ := w.server.Value(secretName); lookErr == nil && c.Failure == nil && !strings.Contains(value, c.TenantID) || err == nil && c.TenantID != tenantB {
 				t.Errorf("%s fails, %d: %v, it is %s and holds %s", call, n, err, shown(c), value)

@@ -23,6 +23,7 @@ type content struct {
 	value    string
 	describe func(version string) string
 	tags     map[string]string // whose it is
+	over     string            // of a connection: the mark of what the name may be claimed from
 }
 
 // livesIn reports whether a secret is live and has the tags.
@@ -189,6 +190,9 @@ func (s *Store) claim(ctx context.Context, found secret, own map[string]string, 
 		return "", "", connector.ErrExists
 	case st == foreign, st == locked, (st == untagged || st == emptied) && !found.belongsTo(c.tags):
 		return "", "", &connector.ConflictError{Reason: connector.InTheWay, Secret: found.name, Advice: found.inTheWay()}
+	case own[tagConnection] != "" && found.mark(own) != c.over:
+		// Its announcement on the app speaks of another one, so nobody would wait for this claim.
+		return "", "", connector.ErrExists
 	case found.claimed(), (st == deleting || st == untagged) && found.busy():
 		return "", "", busy("UpdateSecret", found.name)
 	case st == gone:
