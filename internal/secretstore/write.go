@@ -140,6 +140,8 @@ func (s *Store) refused(ctx context.Context, op, name string, err error) error {
 			return lookErr
 		} else if found.deleted {
 			return connector.ErrNotFound
+		} else if found.busy() { // it may have been restored since
+			return busy(op, name)
 		}
 	}
 	return storeError(ctx, op, name, err)
