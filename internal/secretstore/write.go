@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -218,6 +219,13 @@ func (s *Store) claim(ctx context.Context, found secret, own map[string]string, 
 	if err == nil && !(mine(now) && now.version == found.version && now.sameTags(found, key)) {
 		err = connector.ErrExists // somebody else was first
 	}
+	// If a person deleted or made it, its tags do not say that it is not in use.
+	hide := maps.Clone(own)
+	hide[tagState] = stateDeleting + " " + rand.Text()
+	hidden := err == nil && !strings.HasPrefix(found.tags[tagState], stateDeleting)
+	if hidden {
+		err = s.tag(ctx, found.name, found.arn, hide)
+	}
 	if err == nil {
 		version, err = s.replace(ctx, found.name, found.arn, found.version, c, mine)
 	}
@@ -227,7 +235,19 @@ func (s *Store) claim(ctx context.Context, found secret, own map[string]string, 
 	if err != nil {
 		late, cancel := graced(ctx)
 		defer cancel()
-		_ = s.untag(late, found.name, found.arn, key) // it lapses anyway
+		left := []string{key} // which lapses anyway
+		if hidden && errors.Is(err, connector.ErrExists) {
+			// Its owner uses it again.
+			for key := range hide {
+				if found.tags[key] == "" {
+					left = append(left, key)
+				}
+			}
+			if found.tags[tagState] == stateLive {
+				_ = s.tag(late, found.name, found.arn, map[string]string{tagState: stateLive})
+			}
+		}
+		_ = s.untag(late, found.name, found.arn, left...)
 		return "", "", err
 	}
 	tags := maps.Clone(s.tags)
