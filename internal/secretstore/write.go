@@ -79,12 +79,12 @@ func (s *Store) replace(ctx context.Context, name, arn, version string, c conten
 	return written, err
 }
 
-// graced returns a context that ends a second later, to mend what a call that was cut off has left. A
-// reply has that second to spare.
+// graced returns a context that ends a second after the given one's deadline, to mend what a call that
+// was cut off has left. A reply has that second to spare.
 func graced(ctx context.Context) (context.Context, context.CancelFunc) {
-	end := time.Now()
-	if deadline, ok := ctx.Deadline(); ok && deadline.After(end) {
-		end = deadline
+	end, ok := ctx.Deadline()
+	if !ok {
+		end = time.Now()
 	}
 	return context.WithDeadline(context.WithoutCancel(ctx), end.Add(time.Second))
 }
