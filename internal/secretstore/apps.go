@@ -30,6 +30,9 @@ const (
 // App returns an app with its credential.
 func (s *Store) App(ctx context.Context, name string) (connector.App, error) {
 	out, err := s.client.GetSecretValue(ctx, &secretsmanager.GetSecretValueInput{SecretId: aws.String(s.appName(name))}, s.reads.of)
+	if err == nil && out.ARN == nil {
+		err = errEmpty
+	}
 	if err = s.refused(ctx, "GetSecretValue", s.appName(name), err); err != nil {
 		return connector.App{}, err
 	}
