@@ -72,7 +72,7 @@ test: needs-go ## run the tests, with the race detector if there is a C compiler
 UNCHECKED := /(cmd/local|internal/bench|internal/.*test|pkg/entra/entratest)$$
 
 check: needs-go ## check format, code, modules, workflows, links and known vulnerabilities; change nothing
-	@unformatted=$$(gofmt -l cmd functions internal pkg); test -z "$$unformatted" || \
+	@unformatted=$$(gofmt -l api cmd functions internal pkg); test -z "$$unformatted" || \
 		{ echo "gofmt -w would change:"; echo "$$unformatted"; exit 1; }
 	@for module in $(MODULES); do \
 		(set -x; cd $$module && go vet ./... && go mod tidy -diff && go run $(STATICCHECK) ./...) || exit; \

@@ -59,7 +59,7 @@ func TestLostAnswers(t *testing.T) {
 				{"ListSecrets", func() (err error) { _, _, err = w.Connections(ctx, "", 100, ""); return err }},
 				{"TagResource", func() error { return w.DeleteConnection(ctx, ref) }},
 				{"RestoreSecret", func() (err error) {
-					_, err = w.CreateConnection(ctx, connection(tenantB), tokenOf(tenantB, 0))
+					_, err = w.take(t.Context(), tenantB, 0)
 					return err
 				}},
 				{"DeleteSecret", func() error { return w.DeleteConnection(ctx, ref) }},
@@ -266,7 +266,7 @@ func TestOneSuccessor(t *testing.T) {
 				w.must(w.DeleteConnection(t.Context(), ref))
 				w.ahead += 31 * 24 * time.Hour
 			}
-			if _, err := w.CreateConnection(t.Context(), connection(tenantB), tokenOf(tenantB, 0)); err != connector.ErrExists {
+			if _, err := w.take(t.Context(), tenantB, 0); err != connector.ErrExists {
 				w.must(err)
 			}
 		}
