@@ -205,7 +205,8 @@ func outcome(err error) string {
 	return err.Error()
 }
 
-// What is stored is a contract with integrations, with people in the console, and with the next version of the connector.
+// What is stored is a contract with integrations, with people in the console, and with the next
+// version of the connector.
 func TestStoredForm(t *testing.T) {
 	w := open(t, setup{})
 	_, err := w.CreateApp(t.Context(), app)
@@ -470,8 +471,8 @@ func TestWhatIsThere(t *testing.T) {
 	}
 }
 
-// What is known of a connection is what its Description says of the current version. Whatever else stands there was
-// overtaken. It is shown as unknown, and the next write sets it right.
+// What is known about a connection is what its Description says about the current version. Whatever else
+// stands there was overtaken. It is shown as unknown, and the next write sets it right.
 func TestOvertakenDescriptions(t *testing.T) {
 	const ok, unknown = "ok of a until 02:59:59", "retrying: The state of the connection is unknown"
 	edited := func(f func(*secret)) func(*world, connector.Connection) {
@@ -538,8 +539,8 @@ func TestOvertakenDescriptions(t *testing.T) {
 	}
 }
 
-// AWS may refuse a deletion at any step. What is left works as before, or its deletion is finished by the
-// same call.
+// AWS may refuse a deletion at any step. What is left works as before, or its deletion is finished
+// by the same call.
 func TestRefusedDeletion(t *testing.T) {
 	for _, fault := range []secretstoretest.Fault{
 		{Op: "DescribeSecret", Error: "AccessDeniedException"}, {Op: "TagResource", Error: "AccessDeniedException"},
@@ -683,8 +684,8 @@ func (w *world) consistent(what string) {
 	}
 }
 
-// A claim that breaks off at any of its calls leaves nothing that works with another tenant's token. The
-// same claim a minute later succeeds.
+// A claim that breaks off at any of its calls leaves nothing that works with another tenant's
+// token. The same claim a minute later succeeds.
 func TestInterruptedClaim(t *testing.T) {
 	for _, after := range []bool{false, true} {
 		for n, interrupted := 0, true; interrupted; n++ {
@@ -715,8 +716,8 @@ func TestInterruptedClaim(t *testing.T) {
 	}
 }
 
-// A claim meets another caller at any of its calls, who goes on after any of theirs. If one of the two
-// succeeds, the secret is as that one leaves it. Nothing is stuck a minute later.
+// A claim meets another caller at any of its calls, who goes on after any of theirs. If one of the
+// two succeeds, the secret is as that one leaves it. Nothing is stuck a minute later.
 func TestClaimsMeet(t *testing.T) {
 	const never = "nothing, since one gives way"
 	type call struct {
@@ -863,7 +864,8 @@ func TestEmptyAnswers(t *testing.T) {
 	}
 }
 
-// A listing has what is below the prefix and is not deleted. A cursor that AWS would not take is not sent.
+// A listing has what is below the prefix and is not deleted. A cursor that AWS would not take is
+// not sent.
 func TestListing(t *testing.T) {
 	w := open(t, setup{})
 	for _, name := range []string{"default/a", "default/b", "default-2/c"} {
