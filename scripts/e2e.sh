@@ -12,10 +12,10 @@ export SAM_CLI_TELEMETRY=0 PIP_DISABLE_PIP_VERSION_CHECK=1
 export SAM_CLI_CONTAINER_CONNECTION_TIMEOUT=120 # seconds; a busy machine starts containers slowly
 scratch=$(mktemp -d)
 export TMPDIR=$scratch # sam leaves its locks there
-moto=
+server=
 stop() { { kill "$1" && wait "$1"; } 2>/dev/null || true; }
 cleanup() {
-	[ -z "$moto" ] || stop "$moto"
+	[ -z "$server" ] || stop "$server"
 	rm -rf "$scratch"
 }
 trap cleanup EXIT
@@ -51,10 +51,10 @@ until_in() { # until_in <text> <log> <pid>: waits for the text or the end of the
 	done
 }
 
-# Python packages: the SAM CLI, moto, linters
+# Python packages: the SAM CLI, moto, schemathesis, linters
 
 if ! cmp -s scripts/requirements.txt .venv/requirements.txt; then
-	echo 'Installing the SAM CLI, moto and linters in .venv, which takes a minute or two.'
+	echo 'Installing the SAM CLI, moto, schemathesis and linters in .venv, which takes a minute or two.'
 	if ! python3 -m venv .venv || ! .venv/bin/pip install --quiet --requirement=scripts/requirements.txt; then
 		echo 'The installation failed. It needs Python 3 with venv and pip, and access to a package index.' >&2
 		exit 1
@@ -73,6 +73,27 @@ if command -v node >/dev/null && command -v npm >/dev/null; then
 else
 	skip "$what" 'Node 20 or newer with npm'
 fi
+
+# The API's description
+
+what='api/openapi.yaml passes redocly'
+if command -v npx >/dev/null; then
+	# The rule looks for a property only beside its "required", not around an "if" or "oneOf".
+	check "$what" env REDOCLY_TELEMETRY=off REDOCLY_SUPPRESS_UPDATE_NOTICE=true npm_config_ignore_scripts=true \
+		npx --yes @redocly/cli@2.77.0 lint --skip-rule no-required-schema-properties-undefined api/openapi.yaml
+else
+	skip "$what" 'Node 20.19 or newer with npx'
+fi
+
+check 'Building for this machine' make build build/local
+port=$(free_port)
+build/local serve -addr "127.0.0.1:$port" -every 1h -data "$scratch/local/secrets.json" >"$scratch/local.log" 2>&1 </dev/null &
+server=$!
+until_in 'sweep: checked 0' "$scratch/local.log" "$server"
+show 'make local keeps to api/openapi.yaml, says schemathesis' env "CERTIFICATE=$scratch/local/certificate.pem" \
+	schemathesis --config-file scripts/e2e/openapi/schemathesis.toml run api/openapi.yaml \
+	--url "http://127.0.0.1:$port" --generation-database none --no-color
+stop "$server" && server=
 
 # Real Entra and real AWS
 
@@ -94,11 +115,11 @@ unset AWS_PROFILE AWS_SESSION_TOKEN
 
 port=$(free_port)
 moto_server -H 127.0.0.1 -p "$port" >"$scratch/moto.log" 2>&1 </dev/null &
-moto=$!
-until_in "Running on" "$scratch/moto.log" "$moto"
+server=$!
+until_in "Running on" "$scratch/moto.log" "$server"
 check 'moto keeps the contract of the stand-in Secrets Manager' \
 	env "SECRETS_MANAGER_ENDPOINT=http://127.0.0.1:$port" go test ./internal/secretstore/secretstoretest -run Contract -count=1
-stop "$moto" && moto=
+stop "$server" && server=
 
 # The template, and SAM's builds for both architectures
 
