@@ -120,7 +120,7 @@ func writeJSON(w http.ResponseWriter, mediaType string, status int, body any) {
 	w.WriteHeader(status)
 	e := json.NewEncoder(w)
 	e.SetEscapeHTML(false)
-	e.Encode(body)
+	_ = e.Encode(body) // the caller has gone
 }
 
 func (a *api) view(c connector.Connection) connectionView { return viewConnection(c.Seen(a.now())) }

@@ -3,6 +3,7 @@ package connector
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"time"
 )
@@ -162,52 +163,69 @@ func (a *Apps) connection(ctx context.Context, use AppUse, name string) (Connect
 }
 
 // maxProofs bounds how many tenants are asked to prove an app. It is more than one, since a tenant may
-// refuse for reasons of its own, such as a withdrawn consent.
-const maxProofs = 3
+// refuse for reasons of its own, such as a withdrawn consent. maxLooks bounds the search for them.
+const (
+	maxProofs = 3
+	maxLooks  = 20
+)
 
-// prove proves an app in one of the tenants of its connections, the healthiest first. An app without
-// connections needs no proof.
+// prove proves an app in one of the tenants of its connections, the newest and healthiest first. An app
+// without connections needs no proof.
 func (a *Apps) prove(ctx context.Context, app App, use AppUse) error {
-	connections, err := a.listed(ctx, app.Name)
-	if err == nil && len(connections) == 0 {
-		connections, err = a.announced(ctx, use)
-	}
+	names, err := a.candidates(ctx, use)
 	if err != nil {
 		return err
 	}
-	health := []Status{StatusOK, StatusRetrying, StatusRefused}
-	slices.SortStableFunc(connections, func(a, b Connection) int {
-		return slices.Index(health, a.Status()) - slices.Index(health, b.Status())
-	})
-	var asks []*ask
-	for _, c := range connections[:min(maxProofs, len(connections))] {
-		asks = append(asks, &ask{tenantID: c.TenantID, scope: c.Scope})
-	}
-	if len(asks) == 0 {
+	if len(names) == 0 {
 		return unnamed(use)
 	}
-	_, err = a.Prover.first(ctx, app, asks...)
-	return err
+	var asks []*ask
+	var busy *StoreError
+	for _, name := range names[:min(maxLooks, len(names))] {
+		// The listing may still show what has been deleted or has moved to another tenant.
+		c, err := a.connection(ctx, use, name)
+		switch {
+		case err == nil && c.TenantID != "":
+			asks = append(asks, &ask{tenantID: c.TenantID, scope: c.Scope})
+		case errors.As(err, &busy) && busy.Code == CodeBusy, err == nil, errors.Is(err, ErrNotFound):
+		default:
+			return err
+		}
+		if len(asks) == maxProofs {
+			break
+		}
+	}
+	switch {
+	case len(asks) > 0:
+		_, err = a.Prover.first(ctx, app, asks...)
+		return err
+	case busy != nil:
+		return busy
+	}
+	return unnamed(use)
 }
 
 // maxPages bounds the search for healthy connections. A page that is short or empty need not be the
 // last.
 const maxPages = 10
 
-// listed returns some of an app's connections, healthy ones among them if the first pages have any.
-func (a *Apps) listed(ctx context.Context, app string) (found []Connection, err error) {
+// candidates names connections that may prove an app: those announced, and some of those listed, the
+// healthiest first.
+func (a *Apps) candidates(ctx context.Context, use AppUse) ([]string, error) {
+	names := slices.Collect(maps.Keys(use.Announced))
+	var listed []Connection
 	healthy := 0
 	cursor := ""
 	for range maxPages {
-		page, next, err := a.Store.Connections(ctx, app, PageLimit, cursor)
+		page, next, err := a.Store.Connections(ctx, use.Name, PageLimit, cursor)
 		if err != nil {
 			return nil, err
 		}
 		for _, c := range page {
-			if c.TenantID == "" {
+			if _, announced := use.Announced[c.Name]; announced {
 				continue
 			}
-			if found = append(found, c); c.Status() == StatusOK {
+			if listed = append(listed, c); c.Status() == StatusOK {
 				healthy++
 			}
 		}
@@ -215,22 +233,12 @@ func (a *Apps) listed(ctx context.Context, app string) (found []Connection, err 
 			break
 		}
 	}
-	return found, nil
-}
-
-// announced returns some of an app's connections that may not be listed yet.
-func (a *Apps) announced(ctx context.Context, use AppUse) (found []Connection, err error) {
-	for name := range use.Announced {
-		c, err := a.connection(ctx, use, name)
-		switch {
-		case err == nil && c.TenantID != "":
-			found = append(found, c)
-		case err != nil && !errors.Is(err, ErrNotFound):
-			return nil, err
-		}
-		if len(found) >= maxProofs {
-			break
-		}
+	health := []Status{StatusOK, StatusRetrying, StatusRefused}
+	slices.SortStableFunc(listed, func(a, b Connection) int {
+		return slices.Index(health, a.Status()) - slices.Index(health, b.Status())
+	})
+	for _, c := range listed {
+		names = append(names, c.Name)
 	}
-	return found, nil
+	return names, nil
 }

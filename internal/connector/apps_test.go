@@ -82,7 +82,8 @@ func TestProvisioningAgain(t *testing.T) {
 	type fields = connector.ProvisionFields
 	w := newWorld(t, setup{})
 	w.entra.AddTenant(entratest.Tenant{ID: tenant(7), Domains: []string{"agency.example"}, Cloud: "usgov"})
-	w.entra.AddTenant(entratest.Tenant{ID: tenant(8), ExpiresIn: 1727})
+	w.entra.AddTenant(entratest.Tenant{ID: tenant(8)})
+	w.entra.Fail(entratest.Fault{Tenant: tenant(8), Endpoint: "token", Response: entratest.Lifetime(1727)})
 	w.entra.Consent(tenant(8), clientID)
 	other := *asked("").AppFields
 	other.Scope = ""

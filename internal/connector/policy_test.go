@@ -176,23 +176,24 @@ func TestFailures(t *testing.T) {
 }
 
 func TestSpending(t *testing.T) {
+	isSpent := func(whole, at time.Time) bool { return spent(Connection{WholeAt: whole}, at) }
 	whole := now.Add(-time.Hour)
 	writes := 0
-	for ; !spent(whole, now) && writes < 1000; writes++ {
+	for ; !isSpent(whole, now) && writes < 1000; writes++ {
 		whole = spend(whole, now)
 	}
-	if writes != 30 || spent(whole, now.Add(pace)) || !spent(spend(whole, now.Add(pace)), now.Add(pace)) {
+	if writes != 30 || isSpent(whole, now.Add(pace)) || !isSpent(spend(whole, now.Add(pace)), now.Add(pace)) {
 		t.Errorf("%d writes at once, and then one more in each %v: want 30", writes, pace)
 	}
 	whole = now
 	for n := range 1000 { // as often as an ordinary token is due
 		at := now.Add(time.Duration(n) * 30 * time.Minute)
-		if whole = spend(whole, at); spent(whole, at) {
+		if whole = spend(whole, at); isSpent(whole, at) {
 			t.Fatalf("an ordinary token waits after %d writes", n+1)
 		}
 	}
 	wrong := now.Add(101 * pace) // which no right clock has written
-	if spent(wrong, now) || !spend(wrong, now).Equal(now.Add(pace)) {
+	if isSpent(wrong, now) || !spend(wrong, now).Equal(now.Add(pace)) {
 		t.Errorf("a wrong clock parks a connection until %v", spend(wrong, now))
 	}
 }

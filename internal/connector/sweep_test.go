@@ -251,8 +251,8 @@ func TestRotation(t *testing.T) {
 	sweep("after the rotation", 1)
 	w.advance(time.Hour)
 	var under atomic.Bool
-	w.asking = func(string) {
-		if under.CompareAndSwap(false, true) {
+	w.asking = func(tenant string) {
+		if tenant == tenantB && under.CompareAndSwap(false, true) {
 			w.must(w.put(t.Context(), canary))
 			w.deny(tenantB, refusedAtOnce, 1)
 			w.advance(time.Second)

@@ -95,7 +95,7 @@ func newWorld(t *testing.T, s setup) *world {
 	}
 	w.store = openStore(&http.Client{Transport: inMemory(w.secrets)}, 1, 0) // a test that fails a call means each try of it
 	log := slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	prover := connector.Prover{Store: w.store, Entra: client}
+	prover := connector.Prover{Entra: client}
 	w.provisioner = &connector.Provisioner{Store: w.store, Prover: prover, Now: w.Now, Changed: w.changed}
 	w.refresher = &connector.Refresher{Store: w.store, Prover: prover, Now: w.Now, Log: log, Changed: w.changed}
 	w.apps = &connector.Apps{Store: w.store, Prover: prover, Now: w.Now}

@@ -191,7 +191,7 @@ func parseTags(s string) (map[string]string, error) {
 		case m == nil:
 			return nil, errors.New("must be key=value,key=value, with keys and values that AWS allows in a tag")
 		case strings.HasPrefix(m[1], "aws:"), strings.HasPrefix(m[1], "entra-connector:"):
-			return nil, errors.New("must not have a key that begins with aws: or entra-connector:")
+			return nil, errors.New("must not have a key of AWS or of the connector (aws:, entra-connector:)")
 		}
 		tags[m[1]] = m[2]
 	}

@@ -80,13 +80,13 @@ func TestTokenResponseForms(t *testing.T) {
 		response     entratest.Response
 		expires, ext int64 // seconds; zero: not a token response
 	}{
-		{"numbers as strings", entratest.StringNumbers(), 3599, 3599},
-		{"no ext_expires_in", entratest.NoExt(), 3599, 3599},
+		{"numbers as strings", entratest.With("expires_in", "3599", "ext_expires_in", "3599"), 3599, 3599},
+		{"no ext_expires_in", entratest.With("ext_expires_in", nil), 3599, 3599},
 		{"ten minutes", entratest.Lifetime(600), 600, 600},
 		{"a day", entratest.Lifetime(86400), 86400, 86400},
 		{"other ext_expires_in", entratest.Raw(200, "application/json", `{"token_type":"bearer","expires_in":3599,"ext_expires_in":7200,"access_token":"t"}`), 3599, 7200},
 		{"odd ext_expires_in", entratest.Raw(200, "application/json", `{"token_type":"Bearer","expires_in":3599,"ext_expires_in":{},"access_token":"t"}`), 3599, 3599},
-		{"no expires_in", entratest.NoExpiresIn(), 0, 0},
+		{"no expires_in", entratest.With("expires_in", nil), 0, 0},
 		{"no life", entratest.Lifetime(0), 0, 0},
 		{"negative life", entratest.Lifetime(-1), 0, 0},
 		{"other token type", entratest.Raw(200, "application/json", `{"token_type":"pop","expires_in":3599,"access_token":"t"}`), 0, 0},
@@ -94,7 +94,7 @@ func TestTokenResponseForms(t *testing.T) {
 		{"token in a form", entratest.Raw(200, "text/plain", `token_type=Bearer&expires_in=3599&access_token=t`), 0, 0},
 		{"web page", entratest.HTML(200), 0, 0},
 		{"truncated", entratest.Truncated(), 0, 0},
-		{"over 1 MiB", entratest.HugeBody(), 0, 0},
+		{"over 1 MiB", entratest.With("padding", strings.Repeat("x", 1<<20)), 0, 0},
 		{"a token with a line break", entratest.Raw(200, "application/json", `{"token_type":"Bearer","expires_in":3599,"access_token":"a\nb"}`), 0, 0},
 		{"a token that no secret holds", entratest.Raw(200, "application/json", `{"token_type":"Bearer","expires_in":3599,"access_token":"`+strings.Repeat("t", 64<<10)+`"}`), 0, 0},
 	}

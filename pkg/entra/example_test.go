@@ -14,9 +14,7 @@ import (
 // without an Authority, the client asks Microsoft.
 func Example() {
 	server := entratest.New(entratest.Options{})
-	if err := server.Listen("127.0.0.1:0"); err != nil {
-		log.Fatal(err)
-	}
+	server.Listen()
 	defer server.Close()
 	const clientID, tenantID = "cccccccc-0000-4000-8000-000000000003", "aaaaaaaa-0000-4000-8000-000000000001"
 	server.AddApp(entratest.App{ClientID: clientID, Secrets: []entratest.Secret{{Value: "made-up"}}})

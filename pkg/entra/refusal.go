@@ -59,7 +59,7 @@ func (c *Client) refusal(resp *http.Response, body []byte) error {
 		CorrelationID string        `json:"correlation_id"`
 	}
 	// The body need not be JSON: a 429 is plain text, and a proxy's page is HTML.
-	json.NewDecoder(bytes.NewReader(body)).Decode(&answer)
+	_ = json.NewDecoder(bytes.NewReader(body)).Decode(&answer)
 
 	oauthError := safeWord(answer.Error)
 	code := mostSpecific(answer.Codes)
