@@ -98,13 +98,18 @@ func FuzzDescription(f *testing.F) {
 	f.Add(`{"version":"v","failure":{"refusals":-9223372036854775808,"at":"0000-01-01T00:00:00+23:59"}}`)
 	f.Add(`{"version":"v","status":"ok","lifetime":9223372036854775807,"expires_at":"0001-01-01T00:00:00Z"}`)
 	tags := connectionTags(connector.ConnectionRef{App: "a", Name: "c"})
-	tags[tagTenant], tags[tagScope] = "contoso.com", "https://graph.microsoft.com"
+	const tenant = "aaaaaaaa-0000-4000-8000-000000000001"
+	tags[tagTenant], tags[tagScope] = tenant, "https://graph.microsoft.com"
+	f.Add(`{"version":"v","tenant_id":"bbbbbbbb-0000-4000-8000-000000000002","scope":"https://graph.microsoft.com/.default"}`)
 	f.Fuzz(func(t *testing.T, description string) {
 		read := func(description string) connector.Connection {
 			return decodeConnection(connector.ConnectionRef{App: "a", Name: "c"}, secret{description: description, version: "v", tags: tags, now: now})
 		}
 		c := read(description)
-		if c.TenantID != "contoso.com" || c.Scope != "https://graph.microsoft.com/.default" {
+		if c.TenantID == "" && c.Scope == "" && c.Failure != nil && c.Failure.Code == connector.CodeUnfinished {
+			return // it is somebody else's, and nothing is written
+		}
+		if c.TenantID != tenant || c.Scope != "https://graph.microsoft.com/.default" {
 			t.Errorf("a Description says whose a connection is: %+v", c)
 		}
 		if c.ExpiresAt.IsZero() && c.Failure == nil {

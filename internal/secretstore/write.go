@@ -25,9 +25,8 @@ type content struct {
 	tags     map[string]string // whose it is
 }
 
-// livesIn reports whether a secret is live and has the tags.
 func (c content) livesIn(found secret) bool {
-	return found.stateOf(c.tags) == live && !found.deleted
+	return found.state() == live && !found.deleted && found.has(c.tags)
 }
 
 // successor returns the ID of the version that follows one, in the form of a UUID as the SDK's own are.
@@ -127,12 +126,12 @@ func (s *Store) update(ctx context.Context, name string, in *secretsmanager.Upda
 	if errors.As(err, &exists) {
 		return connector.ErrExists
 	}
-	return s.refused(ctx, "UpdateSecret", name, err)
+	return s.writeError(ctx, "UpdateSecret", name, err)
 }
 
-// refused maps an error of a write. AWS answers InvalidRequestException for a deleted secret, and
+// writeError maps an error of a write. AWS answers InvalidRequestException for a deleted secret, and
 // also for one that nobody may change. Only DescribeSecret tells them apart.
-func (s *Store) refused(ctx context.Context, op, name string, err error) error {
+func (s *Store) writeError(ctx context.Context, op, name string, err error) error {
 	var invalid *types.InvalidRequestException
 	if errors.As(err, &invalid) {
 		if found, lookErr := s.look(ctx, name); lookErr != nil {
@@ -146,10 +145,9 @@ func (s *Store) refused(ctx context.Context, op, name string, err error) error {
 
 // create stores a new secret. If the name has been used before, it tries to claim it. It returns
 // the secret's ARN and version, or fails with ErrExists.
-func (s *Store) create(ctx context.Context, name string, own map[string]string, c content) (arn, version string, err error) {
+func (s *Store) create(ctx context.Context, name string, c content) (arn, version string, err error) {
 	version = successor(rand.Text(), 0)
-	tags := maps.Clone(s.tags)
-	maps.Copy(tags, c.tags)
+	tags := s.tagsOf(c)
 	tags[tagState] = stateLive // so that no other call needs room for one more tag
 	out, err := s.client.CreateSecret(ctx, &secretsmanager.CreateSecretInput{
 		Name: aws.String(name), ClientRequestToken: aws.String(version), SecretString: aws.String(c.value), Description: aws.String(c.describe(version)),
@@ -172,7 +170,7 @@ func (s *Store) create(ctx context.Context, name string, own map[string]string, 
 	if err != nil {
 		return "", "", err
 	}
-	return s.claim(ctx, found, own, c)
+	return s.claim(ctx, found, c)
 }
 
 // claim fills a secret that is there but not live: one that waits for the end of its recovery window, one
@@ -182,15 +180,15 @@ func (s *Store) create(ctx context.Context, name string, own map[string]string, 
 // and it gives way. Nobody uses the secret until the last step, which sets the tags that say whose it
 // now is. The value is written before that: of several who claim a name, the first to write wins, and a
 // late refresh for the former owner fails.
-func (s *Store) claim(ctx context.Context, found secret, own map[string]string, c content) (arn, version string, err error) {
-	st := found.stateOf(own)
+func (s *Store) claim(ctx context.Context, found secret, c content) (arn, version string, err error) {
+	st := found.state()
 	switch {
 	case st == live:
 		return "", "", connector.ErrExists
 	case st == foreign, st == locked, (st == untagged || st == emptied) && !found.belongsTo(c.tags):
-		return "", "", &connector.ConflictError{Reason: connector.InTheWay, Secret: found.name, Advice: found.inTheWay()}
-	case found.claimed(), (st == deleting || st == untagged) && found.busy():
-		return "", "", busy("UpdateSecret", found.name)
+		return "", "", found.conflict()
+	case found.claimed(), (st == deleting || st == untagged) && found.justChanged():
+		return "", "", connector.AtWork("UpdateSecret", found.name, connector.RequestTime)
 	case st == gone:
 		if _, err := s.client.RestoreSecret(ctx, &secretsmanager.RestoreSecretInput{SecretId: aws.String(found.arn)}, s.writes.of); err != nil {
 			return "", "", storeError(ctx, "RestoreSecret", found.name, err)
@@ -224,44 +222,45 @@ func (s *Store) claim(ctx context.Context, found secret, own map[string]string, 
 		_ = s.untag(late, found.name, found.arn, key) // it lapses anyway
 		return "", "", err
 	}
-	tags := maps.Clone(s.tags)
-	maps.Copy(tags, c.tags)
+	tags := s.tagsOf(c)
 	tags[tagState], tags[key] = stateLive, stateDone
 	return found.arn, version, s.tag(ctx, found.name, found.arn, tags)
 }
 
-func busy(op, name string) error {
-	return &connector.StoreError{Op: op, Secret: name, Code: connector.CodeBusy, Temporary: true, RetryAfter: busyFor}
+func (s *Store) tagsOf(c content) map[string]string {
+	tags := maps.Clone(s.tags)
+	maps.Copy(tags, c.tags)
+	return tags
 }
 
 // tag sets tags. It fails with ErrNotFound if the secret is deleted.
 func (s *Store) tag(ctx context.Context, name, arn string, tags map[string]string) error {
 	_, err := s.client.TagResource(ctx, &secretsmanager.TagResourceInput{SecretId: aws.String(arn), Tags: tagList(tags)}, s.writes.of)
-	return s.refused(ctx, "TagResource", name, err)
+	return s.writeError(ctx, "TagResource", name, err)
 }
 
 // delete deletes a secret with a recovery window. It destroys nothing before AWS has agreed: the tag
 // that it sets first only hides the secret, and is removed if AWS refuses. A deletion that was
 // interrupted is finished by the next. It fails with ErrNotFound, and if it is only to finish a
 // deletion, with ErrExists for what is in use.
-func (s *Store) delete(ctx context.Context, name string, own map[string]string, onlyFinish bool) error {
+func (s *Store) delete(ctx context.Context, name string, onlyFinish bool) error {
 	found, err := s.look(ctx, name)
 	if err != nil {
 		return err
 	}
-	st := found.stateOf(own)
+	st := found.state()
 	switch {
-	case found.absent(own), onlyFinish && st == emptied:
+	case found.absent(), onlyFinish && st == emptied:
 		return connector.ErrNotFound
 	case st == foreign, st == locked:
-		return &connector.ConflictError{Reason: connector.InTheWay, Secret: name, Advice: found.inTheWay()}
+		return found.conflict()
 	case onlyFinish && st != deleting:
 		return connector.ErrExists
 	case len(found.replicas) > 0:
 		return &connector.ConflictError{Reason: connector.Replicated, Secret: name, Fields: found.replicas}
 	}
 	if found.claimed() {
-		return busy("DeleteSecret", name)
+		return connector.AtWork("DeleteSecret", name, connector.RequestTime)
 	}
 	if err := s.tag(ctx, name, found.arn, map[string]string{tagState: stateDeleting + " " + rand.Text()}); err != nil {
 		return err

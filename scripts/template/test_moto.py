@@ -14,6 +14,7 @@ from moto import mock_aws
 from stack import STACK, Stack, transformed
 
 UNKNOWN_TO_MOTO = {
+    "AWS::Scheduler::ScheduleGroup",
     "AWS::ApiGatewayV2::Api",
     "AWS::ApiGatewayV2::Stage",
     "AWS::CloudWatch::Alarm",
@@ -73,6 +74,8 @@ class Deployed:
         text = json.dumps(stack.resources)
         for name, physical in self.names.items():
             text = text.replace(f"<{name}>", physical).replace(f"<{name}.QueueName>", physical.rsplit("/")[-1])
+        for name in stack.resources.keys() - self.names.keys():
+            text = text.replace(f"<{name}>", name)
         for name, arn in self.arns().items():
             text = text.replace(f"<{name}.Arn>", arn)
         self.resources = json.loads(text)
@@ -147,7 +150,7 @@ def test_alarms(deployed):
     for alarm in deployed.of_type("AWS::CloudWatch::Alarm").values():
         cloudwatch.put_metric_alarm(**alarm)
     alarms = cloudwatch.describe_alarms()["MetricAlarms"]
-    assert len(alarms) == 6
+    assert len(alarms) == 9
     topics = [t["TopicArn"] for t in boto3.client("sns").list_topics()["Topics"]]
     assert len(topics) == ("AlarmTopic" in deployed.names)
     for alarm in alarms:
@@ -166,6 +169,8 @@ def test_dashboard(deployed):
 def test_schedule(deployed):
     scheduler = boto3.client("scheduler")
     (schedule,) = deployed.of_type("AWS::Scheduler::Schedule").values()
+    group = schedule["GroupName"]
+    scheduler.create_schedule_group(Name=group)
     scheduler.create_schedule(Name="sweep", **schedule)
-    target = scheduler.get_schedule(Name="sweep")["Target"]
+    target = scheduler.get_schedule(Name="sweep", GroupName=group)["Target"]
     assert target["Arn"] == deployed.arns()["RefreshFunction"] and target["RoleArn"] == deployed.arns()["ScheduleRole"]
