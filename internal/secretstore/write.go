@@ -196,6 +196,8 @@ func (s *Store) claim(ctx context.Context, found secret, own map[string]string, 
 	case own[tagConnection] != "" && found.mark(own) != c.over:
 		// Its announcement on the app speaks of another one, so nobody would wait for this claim.
 		return "", "", connector.ErrExists
+	case found.recent(tagHold) > 1: // one of them deleted it, and another may be about to
+		return "", "", busy("UpdateSecret", found.name)
 	case found.claimed(), (st == deleting || st == untagged) && found.busy():
 		return "", "", busy("UpdateSecret", found.name)
 	case st == gone:
