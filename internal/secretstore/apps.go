@@ -29,6 +29,9 @@ const (
 
 func (s *Store) App(ctx context.Context, name string) (connector.App, error) {
 	out, err := s.client.GetSecretValue(ctx, &secretsmanager.GetSecretValueInput{SecretId: aws.String(s.appName(name))}, s.reads.of)
+	if err == nil && out.ARN == nil {
+		err = errEmpty
+	}
 	if err = s.writeError(ctx, "GetSecretValue", s.appName(name), err); err != nil {
 		return connector.App{}, err
 	}

@@ -200,6 +200,9 @@ func (d connection) plausible() bool {
 	if d.ExpiresAt.IsZero() && d.Lifetime == 0 && d.Failure != nil {
 		return true // a failure, of a token about which nothing is known
 	}
+	if _, err := entra.ParseCloud(string(d.Cloud)); err != nil {
+		return false
+	}
 	ends := d.RefreshedAt.Add(time.Duration(d.Lifetime) * time.Second).Truncate(time.Second)
 	return d.Lifetime > 0 && d.ExpiresAt.Equal(ends)
 }

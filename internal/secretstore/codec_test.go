@@ -27,8 +27,8 @@ func TestSuccessorsStay(t *testing.T) {
 	}
 }
 
-// A throttled attempt lowers the limit by a quarter, but not twice for what had its turn before. A minute of
-// success at the limit raises it from nothing to the ceiling again.
+// A throttled attempt lowers the limit by a quarter, but not twice for what had its turn before. A
+// minute of success at the limit raises it from nothing to the ceiling again.
 func TestLearning(t *testing.T) {
 	throttled := &smithy.GenericAPIError{Code: "ThrottlingException"}
 	for ceiling, full := range map[float64]float64{45: 45, 0: 50, 0.5: 0.5} {
@@ -147,8 +147,8 @@ func FuzzApp(f *testing.F) {
 	})
 }
 
-// A scope comes back from its tag as it was, and the tag has what AWS lets a tag have. What scopeTag did not write is no
-// scope, or one that could have been given.
+// A scope comes back from its tag as it was, and the tag has what AWS lets a tag have. What
+// scopeTag did not write is no scope, or one that could have been given.
 func FuzzScopeTag(f *testing.F) {
 	for _, scope := range []string{"https://graph.microsoft.com", "api://a/b=ab&c%20'(d)", "499b84ac-1321-427f-aa17-267ca6975798", "=4", "=zz", "=C3=28", "="} {
 		f.Add(scope)

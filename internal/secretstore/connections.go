@@ -15,7 +15,7 @@ func (s *Store) Connection(ctx context.Context, ref connector.ConnectionRef) (co
 		err = connector.ErrNotFound
 	}
 	if err != nil {
-		return connector.Connection{ConnectionRef: ref, Version: found.grave()}, err
+		return connector.Connection{ConnectionRef: ref, Version: found.mark()}, err
 	}
 	return decodeConnection(ref, found), nil
 }
@@ -53,7 +53,9 @@ func connectionContent(c connector.Connection, token entra.Token) content {
 
 func (s *Store) CreateConnection(ctx context.Context, c connector.Connection, token entra.Token) (_ connector.Connection, err error) {
 	c.SecretName = s.connectionName(c.ConnectionRef)
-	c.SecretARN, c.Version, err = s.create(ctx, c.SecretName, connectionContent(c, token))
+	content := connectionContent(c, token)
+	content.over = c.Version
+	c.SecretARN, c.Version, err = s.create(ctx, c.SecretName, content)
 	return c, err
 }
 

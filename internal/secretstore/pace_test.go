@@ -1,7 +1,8 @@
 //go:build !race
 
-// The Go runtime crashes now and then under the race detector where a bubble selects on a timer's channel, as the AWS SDK
-// and x/time/rate do (runtime.(*timer).maybeRunChan). So tests in bubbles run without it.
+// The Go runtime crashes now and then under the race detector where a bubble selects on a timer's
+// channel, as the AWS SDK and x/time/rate do (runtime.(*timer).maybeRunChan). So tests in bubbles
+// run without it.
 
 package secretstore_test
 
@@ -27,7 +28,8 @@ func bubble(t *testing.T, s setup, test func(*testing.T, *world)) {
 	})
 }
 
-// An answer that is lost, or breaks off, is asked for again, whether the call has taken effect or not.
+// An answer that is lost, or breaks off, is asked for again, whether the call has taken effect or
+// not.
 func TestLostAnswers(t *testing.T) {
 	for _, fault := range []secretstoretest.Fault{{Drop: true}, {Break: true}, {Drop: true, After: true}, {Break: true, After: true}} {
 		bubble(t, setup{}, func(t *testing.T, w *world) {
@@ -59,7 +61,7 @@ func TestLostAnswers(t *testing.T) {
 				{"ListSecrets", func() (err error) { _, _, err = w.Connections(ctx, "", 100, ""); return err }},
 				{"TagResource", func() error { return w.DeleteConnection(ctx, ref) }},
 				{"RestoreSecret", func() (err error) {
-					_, err = w.CreateConnection(ctx, connection(tenantB), tokenOf(tenantB, 0))
+					_, err = w.take(t.Context(), tenantB, 0)
 					return err
 				}},
 				{"DeleteSecret", func() error { return w.DeleteConnection(ctx, ref) }},
@@ -189,8 +191,8 @@ func TestWritesKeepToTheCeiling(t *testing.T) {
 	})
 }
 
-// What AWS throttles is written in the end, unless that goes on for ever, and slows other writes down. A
-// secret with too many versions is that secret's trouble alone.
+// What AWS throttles is written in the end, unless that goes on for ever, and slows other writes
+// down. A secret with too many versions is that secret's trouble alone.
 func TestThrottledWrites(t *testing.T) {
 	for _, tt := range []struct {
 		code    string
@@ -224,8 +226,9 @@ func TestThrottledWrites(t *testing.T) {
 	}
 }
 
-// Each version has one successor, so of several writes that replace it only the first succeeds. A person
-// who moves the staging label back leaves the successor taken. Then there is another, but not forever.
+// Each version has one successor, so of several writes that replace it only the first succeeds. A
+// person who moves the staging label back leaves the successor taken. Then there is another, but
+// not forever.
 func TestOneSuccessor(t *testing.T) {
 	bubble(t, setup{}, func(t *testing.T, w *world) {
 		first := w.create()
@@ -266,7 +269,7 @@ func TestOneSuccessor(t *testing.T) {
 				w.must(w.DeleteConnection(t.Context(), ref))
 				w.ahead += 31 * 24 * time.Hour
 			}
-			if _, err := w.CreateConnection(t.Context(), connection(tenantB), tokenOf(tenantB, 0)); err != connector.ErrExists {
+			if _, err := w.take(t.Context(), tenantB, 0); err != connector.ErrExists {
 				w.must(err)
 			}
 		}

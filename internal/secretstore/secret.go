@@ -144,12 +144,15 @@ func (s secret) changesHands() bool {
 		d.TenantID != "" && (d.TenantID != tenantID || d.Scope != scope)
 }
 
-// grave identifies one deletion of a secret.
-func (s secret) grave() string {
-	if !s.deleted {
+// mark identifies what there was under a name: a version, or one deletion.
+func (s secret) mark() string {
+	switch {
+	case s.deleted:
+		return strconv.FormatInt(s.changed.UnixMilli(), 36)
+	case s.absent():
 		return ""
 	}
-	return strconv.FormatInt(s.changed.UnixMilli(), 36)
+	return s.version
 }
 
 func (s secret) has(tags map[string]string) bool {

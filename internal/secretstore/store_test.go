@@ -165,9 +165,17 @@ func (w *world) create() connector.Connection {
 	w.t.Helper()
 	_, err := w.CreateApp(w.t.Context(), app)
 	w.must(err)
-	c, err := w.CreateConnection(w.t.Context(), connection(tenantA), tokenOf(tenantA, 0))
+	c, err := w.take(w.t.Context(), tenantA, 0)
 	w.must(err)
 	return c
+}
+
+// take creates default/acme for a tenant, as the connector does, which looks first what is there.
+func (w *world) take(ctx context.Context, tenant string, at time.Duration) (connector.Connection, error) {
+	found, _ := w.Connection(ctx, ref)
+	c := connection(tenant)
+	c.Version = found.Version
+	return w.CreateConnection(ctx, c, tokenOf(tenant, at))
 }
 
 // remove deletes the app and default/acme.
@@ -205,7 +213,8 @@ func outcome(err error) string {
 	return err.Error()
 }
 
-// What is stored is a contract with integrations, with people in the console, and with the next version of the connector.
+// What is stored is a contract with integrations, with people in the console, and with the next
+// version of the connector.
 func TestStoredForm(t *testing.T) {
 	w := open(t, setup{})
 	_, err := w.CreateApp(t.Context(), app)
@@ -414,7 +423,7 @@ func TestWhatIsThere(t *testing.T) {
 		}
 		for tenant, want := range map[string]string{tenantA: tt.claim, tenantB: tt.other} {
 			w := attempt("provisioning for "+tenant[:1], secretName, want, func(w *world) error {
-				_, err := w.CreateConnection(t.Context(), connection(tenant), tokenOf(tenant, time.Minute))
+				_, err := w.take(t.Context(), tenant, time.Minute)
 				return err
 			})
 			x, _ := w.server.Look(secretName)
@@ -470,8 +479,8 @@ func TestWhatIsThere(t *testing.T) {
 	}
 }
 
-// What is known of a connection is what its Description says of the current version. Whatever else stands there was
-// overtaken. It is shown as unknown, and the next write sets it right.
+// What is known about a connection is what its Description says about the current version. Whatever else
+// stands there was overtaken. It is shown as unknown, and the next write sets it right.
 func TestOvertakenDescriptions(t *testing.T) {
 	const ok, unknown = "ok of a until 02:59:59", "retrying: The state of the connection is unknown"
 	edited := func(f func(*secret)) func(*world, connector.Connection) {
@@ -538,8 +547,8 @@ func TestOvertakenDescriptions(t *testing.T) {
 	}
 }
 
-// AWS may refuse a deletion at any step. What is left works as before, or its deletion is finished by the
-// same call.
+// AWS may refuse a deletion at any step. What is left works as before, or its deletion is finished
+// by the same call.
 func TestRefusedDeletion(t *testing.T) {
 	for _, fault := range []secretstoretest.Fault{
 		{Op: "DescribeSecret", Error: "AccessDeniedException"}, {Op: "TagResource", Error: "AccessDeniedException"},
@@ -683,8 +692,8 @@ func (w *world) consistent(what string) {
 	}
 }
 
-// A claim that breaks off at any of its calls leaves nothing that works with another tenant's token. The
-// same claim a minute later succeeds.
+// A claim that breaks off at any of its calls leaves nothing that works with another tenant's
+// token. The same claim a minute later succeeds.
 func TestInterruptedClaim(t *testing.T) {
 	for _, after := range []bool{false, true} {
 		for n, interrupted := 0, true; interrupted; n++ {
@@ -700,12 +709,12 @@ func TestInterruptedClaim(t *testing.T) {
 				call++
 				return body
 			}
-			_, err := w.CreateConnection(t.Context(), connection(tenantB), tokenOf(tenantB, 0))
+			_, err := w.take(t.Context(), tenantB, 0)
 			interrupted = call > n
 			w.consistent(what)
 			w.ahead += 61 * time.Second
 			w.consistent(what + ", a minute later")
-			if _, again := w.CreateConnection(t.Context(), connection(tenantB), tokenOf(tenantB, 0)); again != nil && err != nil && again != connector.ErrExists {
+			if _, again := w.take(t.Context(), tenantB, 0); again != nil && err != nil && again != connector.ErrExists {
 				t.Errorf("%s: %v, and again: %v", what, err, again)
 			}
 			if c := w.read(); shown(c) != "ok of b until 01:59:59" {
@@ -715,8 +724,8 @@ func TestInterruptedClaim(t *testing.T) {
 	}
 }
 
-// A claim meets another caller at any of its calls, who goes on after any of theirs. If one of the two
-// succeeds, the secret is as that one leaves it. Nothing is stuck a minute later.
+// A claim meets another caller at any of its calls, who goes on after any of theirs. If one of the
+// two succeeds, the secret is as that one leaves it. Nothing is stuck a minute later.
 func TestClaimsMeet(t *testing.T) {
 	const never = "nothing, since one gives way"
 	type call struct {
@@ -725,7 +734,7 @@ func TestClaimsMeet(t *testing.T) {
 	}
 	claim := func(tenant string) call {
 		return call{func(ctx context.Context, w *world, _ connector.Connection) error {
-			_, err := w.CreateConnection(ctx, connection(tenant), tokenOf(tenant, 0))
+			_, err := w.take(ctx, tenant, 0)
 			return err
 		}, "ok of " + tenant[:1] + " until 01:59:59"}
 	}
@@ -863,7 +872,8 @@ func TestEmptyAnswers(t *testing.T) {
 	}
 }
 
-// A listing has what is below the prefix and is not deleted. A cursor that AWS would not take is not sent.
+// A listing has what is below the prefix and is not deleted. A cursor that AWS would not take is
+// not sent.
 func TestListing(t *testing.T) {
 	w := open(t, setup{})
 	for _, name := range []string{"default/a", "default/b", "default-2/c"} {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -23,6 +24,7 @@ type content struct {
 	value    string
 	describe func(version string) string
 	tags     map[string]string // whose it is
+	over     string            // of a connection: the mark of what the name may be claimed from
 }
 
 func (c content) livesIn(found secret) bool {
@@ -76,12 +78,12 @@ func (s *Store) replace(ctx context.Context, name, arn, version string, c conten
 	return written, err
 }
 
-// graced returns a context that ends a second later, to mend what a call that was cut off has left. A
-// reply has that second to spare.
+// graced returns a context that ends a second after the given one's deadline, to mend what a call that
+// was cut off has left. A reply has that second to spare.
 func graced(ctx context.Context) (context.Context, context.CancelFunc) {
-	end := time.Now()
-	if deadline, ok := ctx.Deadline(); ok && deadline.After(end) {
-		end = deadline
+	end, ok := ctx.Deadline()
+	if !ok {
+		end = time.Now()
 	}
 	return context.WithDeadline(context.WithoutCancel(ctx), end.Add(time.Second))
 }
@@ -138,6 +140,8 @@ func (s *Store) writeError(ctx context.Context, op, name string, err error) erro
 			return lookErr
 		} else if found.deleted {
 			return connector.ErrNotFound
+		} else if found.justChanged() { // it may have been restored since
+			return connector.AtWork(op, name, connector.RequestTime)
 		}
 	}
 	return storeError(ctx, op, name, err)
@@ -187,6 +191,9 @@ func (s *Store) claim(ctx context.Context, found secret, c content) (arn, versio
 		return "", "", connector.ErrExists
 	case st == foreign, st == locked, (st == untagged || st == emptied) && !found.belongsTo(c.tags):
 		return "", "", found.conflict()
+	case found.own[tagConnection] != "" && found.mark() != c.over:
+		// Its announcement on the app speaks of another one, so nobody would wait for this claim.
+		return "", "", connector.ErrExists
 	case found.claimed(), (st == deleting || st == untagged) && found.justChanged():
 		return "", "", connector.AtWork("UpdateSecret", found.name, connector.RequestTime)
 	case st == gone:
@@ -210,6 +217,13 @@ func (s *Store) claim(ctx context.Context, found secret, c content) (arn, versio
 	if err == nil && !(mine(now) && now.version == found.version && now.sameTags(found, key)) {
 		err = connector.ErrExists // somebody else was first
 	}
+	// If a person deleted or made it, its tags do not say that it is not in use.
+	hide := maps.Clone(found.own)
+	hide[tagState] = stateDeleting + " " + rand.Text()
+	hidden := err == nil && !strings.HasPrefix(found.tags[tagState], stateDeleting)
+	if hidden {
+		err = s.tag(ctx, found.name, found.arn, hide)
+	}
 	if err == nil {
 		version, err = s.replace(ctx, found.name, found.arn, found.version, c, mine)
 	}
@@ -219,7 +233,19 @@ func (s *Store) claim(ctx context.Context, found secret, c content) (arn, versio
 	if err != nil {
 		late, cancel := graced(ctx)
 		defer cancel()
-		_ = s.untag(late, found.name, found.arn, key) // it lapses anyway
+		left := []string{key} // which lapses anyway
+		if hidden && errors.Is(err, connector.ErrExists) {
+			// Its owner uses it again.
+			for key := range hide {
+				if found.tags[key] == "" {
+					left = append(left, key)
+				}
+			}
+			if found.tags[tagState] == stateLive {
+				_ = s.tag(late, found.name, found.arn, map[string]string{tagState: stateLive})
+			}
+		}
+		_ = s.untag(late, found.name, found.arn, left...)
 		return "", "", err
 	}
 	tags := s.tagsOf(c)
