@@ -314,6 +314,33 @@ func TestProofs(t *testing.T) {
 	}
 }
 
+// What does not depend on each other goes out together. At 15 ms a call to AWS and 150 ms to Entra, a
+// connection takes this long: the first of a new app, one that is announced on its app, and one of many
+// on an app that is known to be busy.
+func TestProvisioningTakes(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.secrets.Fail(secretstoretest.Fault{Delay: 15 * time.Millisecond})
+		w.entra.Fail(entratest.Fault{Delay: 150 * time.Millisecond})
+		var took []time.Duration
+		for n := range 40 {
+			w.entra.AddTenant(entratest.Tenant{ID: tenant(n)})
+			w.entra.Consent(tenant(n), clientID, "User.Read.All")
+			f := asked(tenant(n))
+			if n > 0 {
+				f.AppFields = nil
+			}
+			begin := time.Now()
+			_, _, err := w.provisionAs(t.Context(), f)
+			w.must(err)
+			took = append(took, time.Since(begin).Round(10*time.Millisecond))
+		}
+		got := fmt.Sprint(took[0], slices.Compact(took[1:]))
+		if want := "240ms [210ms 180ms]"; got != want {
+			t.Errorf("provisioning takes %s, want %s", got, want)
+		}
+	})
+}
+
 // Those who create connections on an app, and those who delete or replace it, see each other.
 func TestMeetings(t *testing.T) {
 	byName := asked(tenantA)
