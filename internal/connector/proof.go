@@ -57,7 +57,7 @@ func (p Prover) first(ctx context.Context, app App, attempts ...*attempt) (entra
 		}
 		a.err, a.next = err, time.Time{}
 		switch {
-		case failed.Class == entra.Unsettled && a.settles < len(settleWaits):
+		case failed.Class == entra.Unsettled && a.settles < len(settleWaits) && !(failed.NewCredential && app.settled()):
 			a.next = time.Now().Add(settleWaits[a.settles])
 			a.settles++
 		case transient(failed) && !a.ridden:
@@ -66,6 +66,10 @@ func (p Prover) first(ctx context.Context, app App, attempts ...*attempt) (entra
 		}
 	}
 }
+
+// settled reports whether Entra knows the app's credential everywhere, if it knows it at all. A new
+// credential has no RotatedAt yet.
+func (a App) settled() bool { return !a.RotatedAt.IsZero() && time.Since(a.RotatedAt) > settling }
 
 // transient reports whether Entra has failed in a way that passes.
 func transient(failed *entra.Error) bool {
