@@ -7,6 +7,8 @@ ACTIONLINT  := github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 
 TESTFLAGS ?=
 FUZZTIME  ?= 10s
+SEED      ?= 1
+STEPS     ?= 3000
 
 # What a function says of itself. Where git is missing, as in SAM's copy of the source, these fall
 # back to "dev" and "unknown".
@@ -29,11 +31,11 @@ SETUP    := entra-connector/internal/setup
 GO_BUILD  = go build -ldflags "-s -w $(foreach package,$(SETUP) main,-X $(package).version=$(VERSION) -X $(package).commit=$(COMMIT))"
 
 .DEFAULT_GOAL := help
-.PHONY: help needs-go build build/local demo local test check fuzz e2e clients bench release publish clean \
+.PHONY: help needs-go build build/local demo local test invariants check fuzz e2e clients bench release publish clean \
 	build-ProvisionFunction build-RefreshFunction build-ConnectFunction
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 needs-go:
 	@why=$$(go list -m 2>&1) || { \
@@ -69,11 +71,14 @@ test: needs-go ## run the tests, with the race detector if there is a C compiler
 		(set -x; cd $$module && go test $$race -shuffle=on $(TESTFLAGS) ./...) || exit; \
 	done
 
+invariants: needs-go ## try callers in every order, and interrupt every call: 15 minutes; SEED=1, STEPS=3000
+	go test ./internal/invariants -v -timeout 4h -share=1 -seed=$(SEED) -steps=$(STEPS)
+
 # Errors of test support need not be checked.
 UNCHECKED := /(cmd/local|internal/bench|internal/.*test|pkg/entra/entratest)$$
 
 check: needs-go ## check format, code, modules, workflows, links and known vulnerabilities; change nothing
-	@unformatted=$$(gofmt -l cmd functions internal pkg); test -z "$$unformatted" || \
+	@unformatted=$$(gofmt -l api cmd functions internal pkg); test -z "$$unformatted" || \
 		{ echo "gofmt -w would change:"; echo "$$unformatted"; exit 1; }
 	@for module in $(MODULES); do \
 		(set -x; cd $$module && go vet ./... && go mod tidy -diff && go run $(STATICCHECK) ./...) || exit; \

@@ -12,10 +12,14 @@ export SAM_CLI_TELEMETRY=0 PIP_DISABLE_PIP_VERSION_CHECK=1
 export SAM_CLI_CONTAINER_CONNECTION_TIMEOUT=120 # seconds; a busy machine starts containers slowly
 scratch=$(mktemp -d)
 export TMPDIR=$scratch # sam leaves its locks there
-moto=
-stop() { { kill "$1" && wait "$1"; } 2>/dev/null || true; }
+servers=()
+stop_servers() {
+	local server
+	for server in ${servers[@]+"${servers[@]}"}; do { kill "$server" && wait "$server"; } 2>/dev/null || true; done
+	servers=()
+}
 cleanup() {
-	[ -z "$moto" ] || stop "$moto"
+	stop_servers
 	rm -rf "$scratch"
 }
 trap cleanup EXIT
@@ -44,17 +48,29 @@ show() { # show <what> <command>...: shows the command's output as it comes
 skip() { echo "$1 … NOT RUN: it needs $2"; }
 
 free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
-until_in() { # until_in <text> <log> <pid>: waits for the text or the end of the process, at most two minutes
+serve() { # serve <text> <log> <command>...: starts a server and waits for the text, at most two minutes
+	local text=$1 log=$2 server
+	shift 2
+	: >"$log"
+	"$@" >>"$log" 2>&1 </dev/null &
+	server=$!
+	servers+=("$server")
 	for _ in {1..240}; do
-		grep -qF -- "$1" "$2" || ! kill -0 "$3" 2>/dev/null && break
+		grep -qF -- "$text" "$log" || ! kill -0 "$server" 2>/dev/null && break
 		sleep 0.5
 	done
 }
+serve_local() { # the stack of make local, with its API at $port
+	port=$(free_port)
+	rm -rf "$scratch/local"
+	serve 'sweep: checked 0' "$scratch/local.log" \
+		build/local serve -addr "127.0.0.1:$port" -every 24h -data "$scratch/local/secrets.json"
+}
 
-# Python packages: the SAM CLI, moto, linters
+# Python packages: the SAM CLI, moto, schemathesis, linters
 
 if ! cmp -s scripts/requirements.txt .venv/requirements.txt; then
-	echo 'Installing the SAM CLI, moto and linters in .venv, which takes a minute or two.'
+	echo 'Installing the SAM CLI, moto, schemathesis and linters in .venv, which takes a minute or two.'
 	if ! python3 -m venv .venv || ! .venv/bin/pip install --quiet --requirement=scripts/requirements.txt; then
 		echo 'The installation failed. It needs Python 3 with venv and pip, and access to a package index.' >&2
 		exit 1
@@ -73,6 +89,24 @@ if command -v node >/dev/null && command -v npm >/dev/null; then
 else
 	skip "$what" 'Node 20 or newer with npm'
 fi
+
+# The API's description
+
+what='api/openapi.yaml passes redocly'
+if command -v npx >/dev/null; then
+	# The rule looks for a property only beside its "required", not around an "if" or "oneOf".
+	check "$what" env REDOCLY_TELEMETRY=off REDOCLY_SUPPRESS_UPDATE_NOTICE=true npm_config_ignore_scripts=true \
+		npx --yes @redocly/cli@2.77.0 lint --skip-rule no-required-schema-properties-undefined api/openapi.yaml
+else
+	skip "$what" 'Node 20.19 or newer with npx'
+fi
+
+check 'Building for this machine' make build build/local
+serve_local
+show 'make local keeps to api/openapi.yaml, says schemathesis' env "CERTIFICATE=$scratch/local/certificate.pem" \
+	schemathesis --config-file scripts/e2e/openapi/schemathesis.toml run api/openapi.yaml \
+	--url "http://127.0.0.1:$port" --generation-database none --no-color
+stop_servers
 
 # The page for customers, in a browser
 
@@ -108,12 +142,10 @@ unset AWS_PROFILE AWS_SESSION_TOKEN
 # moto, an independent imitation of Secrets Manager, has to pass the tests of our stand-in.
 
 port=$(free_port)
-moto_server -H 127.0.0.1 -p "$port" >"$scratch/moto.log" 2>&1 </dev/null &
-moto=$!
-until_in "Running on" "$scratch/moto.log" "$moto"
+serve 'Running on' "$scratch/moto.log" moto_server -H 127.0.0.1 -p "$port"
 check 'moto keeps the contract of the stand-in Secrets Manager' \
 	env "SECRETS_MANAGER_ENDPOINT=http://127.0.0.1:$port" go test ./internal/secretstore/secretstoretest -run Contract -count=1
-stop "$moto" && moto=
+stop_servers
 
 # The template, and SAM's builds for both architectures
 
@@ -129,11 +161,32 @@ built() { # built <GOARCH> <ELF machine, as its bytes in hexadecimal>
 		grep -qaF -- "$commit" "$bootstrap" || { echo "$bootstrap: does not know its commit, $commit" && return 1; }
 	done
 }
-demonstrated() { # demonstrated <GOARCH>: runs make demo with what sam build left
-	local what="  The functions work, as in make demo"
-	[ "$(go env GOHOSTOS)/$(go env GOHOSTARCH)" = "linux/$1" ] || { skip "$what" "linux/$1" && return; }
-	check "$what" timeout 120 go run ./cmd/local demo \
+used() { # used <GOARCH>: uses what sam build left, in make demo and deployed
+	local demo='  The functions work, as in make demo' deployed='  The stack works, deployed to ministack'
+	if [ "$(go env GOHOSTOS)/$(go env GOHOSTARCH)" != "linux/$1" ]; then
+		skip "$demo" "linux/$1" && skip "$deployed" "linux/$1"
+		return
+	fi
+	check "$demo" timeout 120 build/local demo \
 		-provision .aws-sam/build/ProvisionFunction/bootstrap -refresh .aws-sam/build/RefreshFunction/bootstrap
+
+	# ministack wants another botocore than the SAM CLI.
+	if ! cmp -s scripts/e2e/ministack/requirements.txt .venv/ministack/requirements.txt; then
+		check '  Installing ministack in .venv/ministack' install_ministack
+	fi
+	serve_local
+	port=$(free_port)
+	local -x AWS_ENDPOINT_URL=http://127.0.0.1:$port # for sam and boto3
+	serve 'Running on' "$scratch/ministack.log" env -u AWS_ENDPOINT_URL \
+		AUTH=true BIND_HOST=127.0.0.1 "GATEWAY_PORT=$port" IOT_MTLS_ENABLED=false "HOME=$scratch" \
+		.venv/ministack/bin/python scripts/e2e/ministack/serve.py
+	show "$deployed" python3 scripts/e2e/ministack/deployed.py "$(sed -n 's/^ *Entra *\(http[^ ]*\).*/\1/p' "$scratch/local.log")"
+	stop_servers
+}
+install_ministack() {
+	python3 -m venv .venv/ministack &&
+		.venv/ministack/bin/pip install --quiet --requirement=scripts/e2e/ministack/requirements.txt &&
+		cp scripts/e2e/ministack/requirements.txt .venv/ministack/
 }
 check 'The template passes sam validate --lint' sam validate --lint
 check 'The events are JSON' python3 -c 'import json, sys; [json.load(open(name)) for name in sys.argv[1:]]' events/*.json
@@ -141,12 +194,12 @@ check 'The template deploys what it should' scripts/template/test.sh
 echo 'Building with SAM. The first build for each architecture takes about a minute.'
 check 'sam build --parameter-overrides Architecture=arm64' sam build --parameter-overrides Architecture=arm64
 check '  The binaries are for arm64 and have the right settings' built arm64 b700
-demonstrated arm64
+used arm64
 # The build must not depend on any other parameter.
 check 'sam build --parameter-overrides Federation=true' sam build --parameter-overrides Federation=true
 check 'sam build' sam build
 check '  The binaries are for x86_64 and have the right settings' built amd64 3e00
-demonstrated amd64
+used amd64
 
 # sam local, in containers of the Docker engine's architecture. The engine is one that answers or,
 # for root on Linux, one that this script starts.

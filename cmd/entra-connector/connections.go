@@ -9,6 +9,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -80,10 +81,8 @@ type request struct {
 
 // show makes a call and shows the object that the API answers, below what a person is told of the status.
 func (p *program) show(ctx context.Context, c *api.Client, r request, told map[int]string) error {
-	p.err.Progress("Waiting for the answer…")
 	var object json.RawMessage
-	status, err := c.Call(ctx, r.method, r.path, nil, r.body, &object)
-	p.err.Progress("")
+	status, err := p.call(ctx, c, r, "Waiting for the answer…", &object)
 	if err != nil {
 		return err
 	}
@@ -91,6 +90,30 @@ func (p *program) show(ctx context.Context, c *api.Client, r request, told map[i
 		p.out.Say(told[status])
 		p.out.Pairs(members("", object)...)
 	})
+}
+
+// patience is how long a call goes on before a person is told why.
+const patience = 3 * time.Second
+
+// call makes a call, with a text on the screen meanwhile.
+func (p *program) call(ctx context.Context, c *api.Client, r request, text string, answer any) (status int, err error) {
+	p.err.Progress(text)
+	answered, told := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(told)
+		select {
+		case <-answered:
+		case <-time.After(patience):
+			if r.method == "POST" || r.method == "PUT" {
+				p.err.Progress("Waiting: Entra takes some seconds to know a new secret or consent…")
+			}
+		}
+	}()
+	status, err = c.Call(ctx, r.method, r.path, nil, r.body, answer)
+	close(answered)
+	<-told
+	p.err.Progress("")
+	return status, err
 }
 
 // outcome is what became of one of several calls, as a program reads it.
@@ -104,10 +127,8 @@ type outcome struct {
 func (p *program) each(ctx context.Context, c *api.Client, done string, requests []request) error {
 	outcomes, code := []outcome{}, 0
 	for i, r := range requests {
-		p.err.Progress(fmt.Sprintf("%s (%d of %d)…", r.name, i+1, len(requests)))
 		var answer *api.Connection
-		_, err := c.Call(ctx, r.method, r.path, nil, r.body, &answer)
-		p.err.Progress("")
+		_, err := p.call(ctx, c, r, fmt.Sprintf("%s (%d of %d)…", r.name, i+1, len(requests)), &answer)
 		outcomes = append(outcomes, outcome{r.name, answer, problem(err)})
 		switch {
 		case err != nil:

@@ -248,7 +248,11 @@ func (p *program) explain(about string, err error) {
 	if e.RetryAfter > 0 {
 		again = "in " + e.RetryAfter.String() + " or later"
 	}
-	p.err.Pairs(append(pairs, "to do", commands(e.Action, ""), "consent", e.ConsentURL, "again", again,
+	app, _, _ := strings.Cut(about, "/")
+	if strings.Contains(app, " ") { // about a command, such as "entra-connector app put"
+		app = ""
+	}
+	p.err.Pairs(append(pairs, "to do", commands(e.Action, app), "consent", e.ConsentURL, "again", again,
 		"request", e.RequestID, "trace", e.TraceID, "correlation", e.CorrelationID)...)
 }
 
@@ -264,13 +268,9 @@ func problem(err error) *api.Error {
 // inCommands are this command's words for the calls that the API advises.
 var inCommands = strings.NewReplacer("PUT /apps/", "entra-connector app put ", "POST /connections", "entra-connector connect")
 
-// commands also puts in the name of the app that advice is about, if it is known.
+// commands also puts in the name of the app that advice is about.
 func commands(text, app string) string {
-	text = inCommands.Replace(text)
-	if app != "" {
-		text = strings.ReplaceAll(text, "{app}", app)
-	}
-	return text
+	return strings.ReplaceAll(inCommands.Replace(text), "{app}", cmp.Or(app, "NAME"))
 }
 
 // left is how long it is until then, as a person says it.

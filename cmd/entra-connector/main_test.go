@@ -190,7 +190,7 @@ func TestADay(t *testing.T) {
 }
 
 func TestRefusalsSayWhatToDo(t *testing.T) {
-	_, c := start(t, stack.Options{})
+	s, c := start(t, stack.Options{})
 	c.run("", "connect", "contoso.com").want(3, `There is no app "default"`, "entra-connector app put default")
 	c.run(stacktest.Wrong, "app", "put", "default", "--client-id", "x", "--service", "y", "--secret-stdin").
 		want(3, "The request is invalid", "\n  client_id  ", "\n  service    must be one of azure-devops")
@@ -199,6 +199,8 @@ func TestRefusalsSayWhatToDo(t *testing.T) {
 	if problem := decode[[]outcome](refused)[0].Problem; problem.Action == "" || !strings.Contains(refused.err, problem.RequestID) {
 		t.Errorf("the problem for programs is %+v", problem)
 	}
+	s.Entra.Fail(entratest.Fault{Response: entratest.Refused(7000216)})
+	c.run("", "connect", "contoso.com", "--name", "contoso").want(3, "entra-connector app put default")
 	if one := decode[outcome](c.run("", "show", "default/contoso", "-o", "json").want(3)); one.Problem.Status != 404 {
 		t.Errorf("the problem for programs is %+v", one.Problem)
 	}

@@ -1,6 +1,17 @@
 package main
 
 import (
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/big"
+	"os"
+	"path/filepath"
+	"slices"
 	"time"
 
 	"entra-connector/internal/awsidentity/ststest"
@@ -36,11 +47,16 @@ var people = []entratest.User{
 	{Account: "pat@outlook.example", Name: "Pat, a personal account", TenantID: entratest.Consumers},
 }
 
-// fill makes the stand-in Entra know that. With a stand-in STS the app also trusts the functions.
-// The page for customers is at pageURL.
-func fill(e *entratest.Server, aws *ststest.Server, pageURL string) {
-	app := entratest.App{ClientID: clientID, Secrets: []entratest.Secret{{Value: clientSecret}, {Value: nextSecret}},
-		RedirectURIs: []string{pageURL + "/connect/callback"}, Roles: []string{"User.Read.All"}}
+// fill makes the stand-in Entra know that. With a stand-in STS the app also trusts the functions. The
+// app has these certificates too. The page for customers is at pageURL.
+func fill(e *entratest.Server, aws *ststest.Server, pageURL string, certificates ...*x509.Certificate) {
+	app := entratest.App{
+		ClientID:     clientID,
+		Secrets:      []entratest.Secret{{Value: clientSecret}, {Value: nextSecret}},
+		Certificates: certificates,
+		RedirectURIs: []string{pageURL + "/connect/callback"},
+		Roles:        []string{"User.Read.All"},
+	}
 	for _, person := range people {
 		e.AddUser(person)
 	}
@@ -58,4 +74,40 @@ func fill(e *entratest.Server, aws *ststest.Server, pageURL string) {
 		e.Consent(id, clientID, "User.Read.All")
 		e.Consent(id, expiredClientID, "User.Read.All")
 	}
+}
+
+// certificate reads the app's certificate from a PEM file, which also holds its key. It makes the file
+// if there is none. Like the data, the file is kept between runs, so that what was stored goes on working.
+func certificate(file string) (*x509.Certificate, error) {
+	text, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		if text, err = newCertificate(); err == nil {
+			err = errors.Join(os.MkdirAll(filepath.Dir(file), 0o700), os.WriteFile(file, text, 0o600))
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
+		if block.Type == "CERTIFICATE" {
+			return x509.ParseCertificate(block.Bytes)
+		}
+	}
+	return nil, fmt.Errorf("%s holds no certificate. Delete it, and the next start makes another", file)
+}
+
+func newCertificate() ([]byte, error) {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		return nil, err
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().AddDate(10, 0, 0)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		return nil, err
+	}
+	return slices.Concat(
+		pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)}),
+		pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
+	), nil
 }

@@ -191,10 +191,17 @@ func TestServe(t *testing.T) {
 	p.await(`^  Entra +http://` + at(100) + ` \(stand-in\)$`)
 	p.await(`sweep: checked 0, `)
 	post(t, api+"/connections", firstConnection, "201 ok")
+	kept, err := os.ReadFile(filepath.Join(filepath.Dir(data), "certificate.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pem, _ := json.Marshal(string(kept))
+	post(t, api+"/connections", fmt.Sprintf(`{"app":"signed","connection":"first","tenant_id":"contoso.example",`+
+		`"service":"microsoft-graph","client_id":"%s","certificate":%s}`, clientID, pem), "201 ok")
 	if err := syscall.Kill(os.Getpid(), syscall.SIGUSR1); err != nil {
 		t.Fatal(err)
 	}
-	p.await(`^\d\d:\d\d:\d\d  sweep: checked 1, due 1, refreshed 1, failed 0, waiting 0, deferred 0$`)
+	p.await(`^\d\d:\d\d:\d\d  sweep: checked 2, due 2, refreshed 2, failed 0, waiting 0, deferred 0$`)
 	// The functions warn of what Entra refuses.
 	expired := strings.NewReplacer(clientID, expiredClientID, clientSecret, expiredClientSecret).Replace(firstConnection)
 	post(t, api+"/connections", strings.Replace(expired, "{", `{"app":"old",`, 1), "422 422")
@@ -213,8 +220,9 @@ func TestServe(t *testing.T) {
 	// Its addresses are free again. The next run has all the data, and its Entra knows the app.
 	p = launch(t, nil, "serve", "-v", "-addr", at(0), "-every", "1h", "-data", data)
 	p.await(`^  Entra +http://` + at(100) + ` \(stand-in\)$`)
-	p.await(`sweep: checked 1, `)
+	p.await(`sweep: checked 2, `)
 	post(t, api+"/connections/default/first/refresh", "", "200 ok")
+	post(t, api+"/connections/signed/first/refresh", "", "200 ok")
 	p.exit(syscall.SIGINT, 0)
 	has(t, p.said(), `"level":"INFO"`)
 }
@@ -231,7 +239,7 @@ func TestServeScreen(t *testing.T) {
 	narrow(t, screen)
 	has(t, screen, "For development only", "NOT A REAL SECRET", clientID, clientSecret, contosoID, fabrikamID,
 		".local/secrets.json", "every 100ms", "--secret-id team/entra/connections/default/first", taken.Addr().String()+" is taken)")
-	if lines := strings.Count(screen, "\n"); lines > 36 {
+	if lines := strings.Count(screen, "\n"); lines > 42 {
 		t.Errorf("the screen has %d lines", lines)
 	}
 	// The command to provision with works: sh runs it, with a curl that only shows its arguments.
@@ -242,8 +250,16 @@ func TestServeScreen(t *testing.T) {
 	}
 	_, body, _ := strings.Cut(string(shown), "-d\n")
 	post(t, regexp.MustCompile(`http://\S+`).FindString(string(shown)), body, "201 ok")
+	// So does the one with the certificate, with jq's part in its place.
+	pem, err := os.ReadFile(regexp.MustCompile(`--rawfile pem (\S+)`).FindStringSubmatch(screen)[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	filter := regexp.MustCompile(`(?s)--rawfile pem \S+ '(.+?)'`).FindStringSubmatch(screen)[1]
+	quoted, _ := json.Marshal(string(pem))
+	post(t, "http://"+at(1)+"/connections", strings.Replace(filter, "$pem", string(quoted), 1), "201 ok")
 	for range 3 {
-		p.await(`sweep: checked [01], `)
+		p.await(`sweep: checked [0-2], `)
 	}
 }
 

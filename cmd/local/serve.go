@@ -69,8 +69,13 @@ func serve(ctx context.Context, o options, stdout, stderr io.Writer) (err error)
 		return err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
+	pem := filepath.Join(filepath.Dir(o.data), "certificate.pem")
 	if s.Entra != nil {
-		fill(s.Entra, s.STS, pageURL)
+		trusted, err := certificate(pem)
+		if err != nil {
+			return err
+		}
+		fill(s.Entra, s.STS, pageURL, trusted)
 	}
 	for _, f := range []*lambdahost.Function{s.Provision, s.Refresh} {
 		if result, _ := f.Invoke(ctx, nil); result.FunctionError != "" {
@@ -85,7 +90,7 @@ func serve(ctx context.Context, o options, stdout, stderr io.Writer) (err error)
 	if s.Entra != nil && s.Connect != nil {
 		link = invite(s.API())
 	}
-	welcome(stdout, s, settings, "http://"+listener.Addr().String(), link, o)
+	welcome(stdout, s, settings, "http://"+listener.Addr().String(), pem, link, o)
 	asked := make(chan os.Signal, 1)
 	signal.Notify(asked, syscall.SIGUSR1)
 	defer signal.Stop(asked)
@@ -213,7 +218,7 @@ func summary(r connector.SweepReport) string {
 }
 
 // welcome says what runs where and what to try.
-func welcome(out io.Writer, s *stack.Stack, settings stack.Options, api, link string, o options) {
+func welcome(out io.Writer, s *stack.Stack, settings stack.Options, api, pem, link string, o options) {
 	standIn := func(url, wanted string) string {
 		if url != "http://"+wanted {
 			return url + " (stand-in; " + wanted + " is taken)"
@@ -231,6 +236,18 @@ func welcome(out io.Writer, s *stack.Stack, settings stack.Options, api, link st
 		federation = "{} instead of client_secret, with tokens of the stand-in STS"
 		credentials = "AWS_ACCESS_KEY_ID=local AWS_SECRET_ACCESS_KEY=local AWS_REGION=us-east-1 \\\n  "
 	}
+	withCertificate := ""
+	if s.Entra != nil {
+		withCertificate = fmt.Sprintf(`The same app with its certificate, under another name:
+
+  jq -n --rawfile pem %s '{"certificate":$pem,
+    "app":"signed","tenant_id":"%s","service":"microsoft-graph",
+    "client_id":"%s"}' |
+  curl -s %s/connections \
+    -H 'Content-Type: application/json' -d @-
+
+`, pem, tenant, id, api)
+	}
 	d := &screen{out: out}
 	fmt.Fprint(out, "\nEntra connector, on this machine. For development only: calls need no signature.\n\n")
 	d.pairs(2, pair{"API", api}, pair{"Entra", entraAt}, pair{"Secrets Manager", secretsAt}, pair{"Data", data},
@@ -238,7 +255,7 @@ func welcome(out io.Writer, s *stack.Stack, settings stack.Options, api, link st
 	if s.Entra != nil {
 		fmt.Fprint(out, "\nThe stand-in Entra knows one app in two tenants. NOT A REAL SECRET, made up:\n\n")
 		d.pairs(2, pair{"client_id", clientID}, pair{"client_secret", clientSecret + ", or to rotate to: " + nextSecret},
-			pair{"federation", federation},
+			pair{"certificate", pem}, pair{"federation", federation},
 			pair{"tenant_id", contosoDomain + " (" + contosoID + ")"}, pair{"", fabrikamDomain + " (" + fabrikamID + ")"})
 	}
 	if link != "" {
@@ -259,7 +276,7 @@ Try, in this order: provision, list, show, refresh, read as an integration does
     --secret-id %[7]s/connections/default/first \
     --query SecretString --output text
 
-Ctrl-C stops it. Warnings of the functions appear here; V=1 shows all they log.
+%[8]sCtrl-C stops it. Warnings of the functions appear here; V=1 shows all they log.
 
-`, api, tenant, id, secret, credentials, s.SecretsEndpoint, cmp.Or(os.Getenv("SECRET_PREFIX"), "entra"))
+`, api, tenant, id, secret, credentials, s.SecretsEndpoint, cmp.Or(os.Getenv("SECRET_PREFIX"), "entra"), withCertificate)
 }

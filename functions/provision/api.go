@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"log/slog"
 	"net/http"
-	"slices"
-	"strconv"
 	"time"
 
 	"github.com/aws/aws-lambda-go/events"
@@ -16,8 +14,8 @@ import (
 	"entra-connector/internal/signals"
 )
 
-// replyTime leaves room in the 25 s within which every reply is out.
-const replyTime = 24 * time.Second
+// replyTime leaves room in the 25 s within which every reply is out: a second to mend what was cut off.
+const replyTime = 23500 * time.Millisecond
 
 // api answers the HTTP API's requests. Routing is net/http's, so that methods and paths follow HTTP
 // without rules of our own.
@@ -49,17 +47,17 @@ func newAPI(s *setup.Setup) *api {
 		mux:         http.NewServeMux(),
 	}
 	for pattern, e := range map[string]endpoint{
-		"POST /connections":                            a.provision,
-		"GET /connections":                             a.listConnections,
-		"GET /connections/{app}/{connection}":          a.getConnection,
-		"POST /connections/{app}/{connection}/refresh": a.refreshConnection,
-		"DELETE /connections/{app}/{connection}":       a.deleteConnection,
-
+		"POST /connections":                               a.provision,
+		"GET /connections":                                a.listConnections,
+		"GET /connections/{app}/{connection}":             onConnection(a.getConnection),
+		"POST /connections/{app}/{connection}/refresh":    onConnection(a.refreshConnection),
+		"DELETE /connections/{app}/{connection}":          onConnection(a.deleteConnection),
 		"POST /connections/{app}/{connection}/invitation": a.invite,
+
 		"PUT /apps/{app}":    a.putApp,
 		"GET /apps":          a.listApps,
-		"GET /apps/{app}":    a.getApp,
-		"DELETE /apps/{app}": a.deleteApp,
+		"GET /apps/{app}":    onApp(a.getApp),
+		"DELETE /apps/{app}": onApp(a.deleteApp),
 	} {
 		a.mux.Handle(pattern, e)
 	}
@@ -107,19 +105,21 @@ func unrouted(w *response) *response {
 	return replaced
 }
 
-// endpoint answers a route: with a status and what to send as JSON (nil for no body), or with an error
-// that becomes a problem document.
-type endpoint func(w http.ResponseWriter, r *http.Request) (int, any, error)
+// endpoint answers a route: with what to send as JSON (nil for no body), or with an error that becomes a
+// problem document. What it has created is at the header Location.
+type endpoint func(w http.ResponseWriter, r *http.Request) (any, error)
 
 func (e endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	status, body, err := e(w, r)
+	body, err := e(w, r)
 	switch {
 	case err != nil:
 		writeProblem(w.(*response), err)
 	case body == nil:
-		w.WriteHeader(status)
+		w.WriteHeader(http.StatusNoContent)
+	case w.Header().Get("Location") != "":
+		writeJSON(w, "application/json", http.StatusCreated, body)
 	default:
-		writeJSON(w, "application/json", status, body)
+		writeJSON(w, "application/json", http.StatusOK, body)
 	}
 }
 
@@ -131,176 +131,138 @@ func writeJSON(w http.ResponseWriter, mediaType string, status int, body any) {
 	_ = e.Encode(body) // the caller has gone
 }
 
-func (a *api) view(c connector.Connection) connectionView { return viewConnection(c.Seen(a.now())) }
+// onConnection is the endpoint of a route that names a connection.
+func onConnection(answer func(context.Context, connector.ConnectionRef) (any, error)) endpoint {
+	return func(_ http.ResponseWriter, r *http.Request) (any, error) {
+		ref := connector.ConnectionRef{App: r.PathValue("app"), Name: r.PathValue("connection")}
+		var bad connector.InvalidError
+		bad.Add("app", connector.CheckName(ref.App))
+		bad.Add("connection", connector.CheckName(ref.Name))
+		if err := bad.Err(); err != nil {
+			return nil, err
+		}
+		body, err := answer(r.Context(), ref)
+		return body, absent("connection", ref.String(), err)
+	}
+}
 
-func (a *api) provision(w http.ResponseWriter, r *http.Request) (int, any, error) {
-	fields, bad, err := readFields(r, slices.Concat(appFields, scopeFields, []string{"tenant_id", "app", "connection"})...)
+// onApp is the endpoint of a route that names an app.
+func onApp(answer func(context.Context, string) (any, error)) endpoint {
+	return func(_ http.ResponseWriter, r *http.Request) (any, error) {
+		name := r.PathValue("app")
+		var bad connector.InvalidError
+		bad.Add("app", connector.CheckName(name))
+		if err := bad.Err(); err != nil {
+			return nil, err
+		}
+		body, err := answer(r.Context(), name)
+		return body, absent("app", name, err)
+	}
+}
+
+func (a *api) provision(w http.ResponseWriter, r *http.Request) (any, error) {
+	fields := connector.ProvisionFields{App: "default"}
+	bad, err := readFields(r, provisioning(&fields))
 	if err != nil {
-		return 0, nil, err
+		return nil, err
 	}
-	given := connector.ProvisionFields{
-		TenantID:   fields["tenant_id"],
-		App:        "default",
-		Connection: fields["connection"],
-		AppFields:  appFieldsOf(fields),
-
-		ScopeFields: scopeFieldsOf(fields),
+	if fields.AppFields != nil {
+		fields.AppFields.ScopeFields = fields.ScopeFields
 	}
-	if app, ok := fields["app"]; ok {
-		given.App = app
-	}
-	request, err := connector.ParseProvisioning(given, a.now())
+	request, err := connector.ParseProvisioning(fields, a.now())
 	if err := join(bad, err); err != nil {
-		return 0, nil, err
+		return nil, err
 	}
 	c, created, err := a.provisioner.Provision(r.Context(), request)
-	if err != nil {
-		return 0, nil, err
-	}
-	if created {
+	if created && err == nil {
 		w.Header().Set("Location", "/connections/"+c.String())
-		return http.StatusCreated, a.view(c), nil
 	}
-	return http.StatusOK, a.view(c), nil
+	return viewConnection(c, a.now()), err
 }
 
-func (a *api) listConnections(_ http.ResponseWriter, r *http.Request) (int, any, error) {
+func (a *api) listConnections(_ http.ResponseWriter, r *http.Request) (any, error) {
 	query, err := readListQuery(r)
 	if err != nil {
-		return 0, nil, err
+		return nil, err
 	}
 	connections, next, err := a.store.Connections(r.Context(), query.app, query.limit, query.cursor)
-	if err != nil {
-		return 0, nil, err
-	}
 	views := make([]connectionView, len(connections))
 	for i, c := range connections {
-		views[i] = a.view(c)
+		views[i] = viewConnection(c, a.now())
 	}
-	return http.StatusOK, connectionsView{views, next}, nil
+	return connectionsView{views, next}, err
 }
 
-func (a *api) getConnection(_ http.ResponseWriter, r *http.Request) (int, any, error) {
-	ref, err := pathConnection(r)
-	if err != nil {
-		return 0, nil, err
-	}
-	c, err := a.store.Connection(r.Context(), ref)
-	if err != nil {
-		return 0, nil, absent("connection", ref.String(), err)
-	}
-	return http.StatusOK, a.view(c), nil
+func (a *api) getConnection(ctx context.Context, ref connector.ConnectionRef) (any, error) {
+	c, err := a.store.Connection(ctx, ref)
+	return viewConnection(c, a.now()), err
 }
 
-func (a *api) refreshConnection(_ http.ResponseWriter, r *http.Request) (int, any, error) {
-	ref, err := pathConnection(r)
-	if err != nil {
-		return 0, nil, err
-	}
-	c, err := a.refresher.Refresh(r.Context(), ref)
-	if err != nil {
-		return 0, nil, absent("connection", ref.String(), err)
-	}
-	return http.StatusOK, a.view(c), nil
+func (a *api) refreshConnection(ctx context.Context, ref connector.ConnectionRef) (any, error) {
+	c, err := a.refresher.Refresh(ctx, ref)
+	return viewConnection(c, a.now()), err
 }
 
-func (a *api) deleteConnection(_ http.ResponseWriter, r *http.Request) (int, any, error) {
-	ref, err := pathConnection(r)
-	if err != nil {
-		return 0, nil, err
-	}
-	return http.StatusNoContent, nil, absent("connection", ref.String(), a.store.DeleteConnection(r.Context(), ref))
+func (a *api) deleteConnection(ctx context.Context, ref connector.ConnectionRef) (any, error) {
+	return nil, a.store.DeleteConnection(ctx, ref)
 }
 
-func (a *api) invite(w http.ResponseWriter, r *http.Request) (int, any, error) {
+func (a *api) invite(w http.ResponseWriter, r *http.Request) (any, error) {
 	if !a.invites {
-		return 0, nil, errNoPage
+		return nil, errNoPage
 	}
-	ref, err := pathConnection(r)
+	var fields connector.InvitingFields
+	bad, err := readFields(r, inviting(&fields))
 	if err != nil {
-		return 0, nil, err
+		return nil, err
 	}
-	fields, bad, err := readFields(r, slices.Concat(scopeFields, []string{"tenant_id", expiresInDays})...)
-	if err != nil {
-		return 0, nil, err
-	}
-	given := connector.InvitingFields{TenantID: fields["tenant_id"], ScopeFields: scopeFieldsOf(fields)}
-	if days, ok := fields[expiresInDays]; ok {
-		if given.ExpiresInDays, err = strconv.Atoi(days); err != nil || given.ExpiresInDays == 0 {
-			given.ExpiresInDays = -1 // which is out of range too
-		}
-	}
-	request, err := connector.ParseInviting(ref, given)
+	ref := connector.ConnectionRef{App: r.PathValue("app"), Name: r.PathValue("connection")}
+	request, err := connector.ParseInviting(ref, fields)
 	if err := join(bad, err); err != nil {
-		return 0, nil, err
+		return nil, err
 	}
 	link, invitation, isNew, err := a.provisioner.Invite(r.Context(), request)
-	if err != nil {
-		return 0, nil, err
-	}
-	status := http.StatusOK
-	if isNew {
-		status = http.StatusCreated
+	if isNew && err == nil {
+		w.Header().Set("Location", "/connections/"+ref.String())
 	}
 	base := a.pageURL
 	if base == "" {
 		base = "https://" + r.Host
 	}
-	return status, invitationView{base + "/connect/" + link.Reveal(), invitation.ExpiresAt}, nil
+	return invitationView{base + "/connect/" + link.Reveal(), invitation.ExpiresAt}, err
 }
 
-func (a *api) putApp(w http.ResponseWriter, r *http.Request) (int, any, error) {
-	fields, bad, err := readFields(r, slices.Concat(appFields, scopeFields)...)
+func (a *api) putApp(w http.ResponseWriter, r *http.Request) (any, error) {
+	var fields connector.AppFields
+	bad, err := readFields(r, wholeApp(&fields))
 	if err != nil {
-		return 0, nil, err
+		return nil, err
 	}
-	given := appFieldsOf(fields)
-	if given == nil {
-		given = &connector.AppFields{ScopeFields: scopeFieldsOf(fields)}
-	}
-	request, err := connector.ParseAppRequest(r.PathValue("app"), *given, a.now())
+	request, err := connector.ParseAppRequest(r.PathValue("app"), fields, a.now())
 	if err := join(bad, err); err != nil {
-		return 0, nil, err
+		return nil, err
 	}
 	app, created, err := a.apps.Put(r.Context(), request)
-	if err != nil {
-		return 0, nil, err
-	}
-	if created {
+	if created && err == nil {
 		w.Header().Set("Location", "/apps/"+app.Name)
-		return http.StatusCreated, viewApp(app, a.now()), nil
 	}
-	return http.StatusOK, viewApp(app, a.now()), nil
+	return viewApp(app, a.now()), err
 }
 
-func (a *api) listApps(_ http.ResponseWriter, r *http.Request) (int, any, error) {
+func (a *api) listApps(_ http.ResponseWriter, r *http.Request) (any, error) {
 	apps, err := a.store.Apps(r.Context())
-	if err != nil {
-		return 0, nil, err
-	}
 	views := make([]appView, len(apps))
 	for i, app := range apps {
 		views[i] = viewApp(app, a.now())
 	}
-	return http.StatusOK, appsView{views}, nil
+	return map[string][]appView{"apps": views}, err
 }
 
-func (a *api) getApp(_ http.ResponseWriter, r *http.Request) (int, any, error) {
-	name, err := pathApp(r)
-	if err != nil {
-		return 0, nil, err
-	}
-	use, err := a.store.LookAtApp(r.Context(), name)
-	if err != nil {
-		return 0, nil, absent("app", name, err)
-	}
-	return http.StatusOK, viewApp(use.App, a.now()), nil
+func (a *api) getApp(ctx context.Context, name string) (any, error) {
+	use, err := a.store.LookAtApp(ctx, name)
+	return viewApp(use.App, a.now()), err
 }
 
-func (a *api) deleteApp(_ http.ResponseWriter, r *http.Request) (int, any, error) {
-	name, err := pathApp(r)
-	if err != nil {
-		return 0, nil, err
-	}
-	return http.StatusNoContent, nil, absent("app", name, a.apps.Delete(r.Context(), name))
+func (a *api) deleteApp(ctx context.Context, name string) (any, error) {
+	return nil, a.apps.Delete(ctx, name)
 }

@@ -78,20 +78,14 @@ func rawQuery(event events.APIGatewayV2HTTPRequest) string {
 }
 
 func bodyOf(event events.APIGatewayV2HTTPRequest) ([]byte, error) {
-	if !event.IsBase64Encoded {
-		if len(event.Body) > maxBody {
-			return nil, errTooLarge
+	body := []byte(event.Body)
+	if event.IsBase64Encoded && len(body) <= base64.StdEncoding.EncodedLen(maxBody) {
+		var err error
+		if body, err = base64.StdEncoding.DecodeString(event.Body); err != nil {
+			return nil, &problem{Status: http.StatusBadRequest, Type: typeInvalid, Detail: "The body is not valid base64."}
 		}
-		return []byte(event.Body), nil
 	}
-	if len(event.Body) > base64.StdEncoding.EncodedLen(maxBody) {
-		return nil, errTooLarge
-	}
-	body, err := base64.StdEncoding.DecodeString(event.Body)
-	switch {
-	case err != nil:
-		return nil, &problem{Status: http.StatusBadRequest, Type: typeInvalid, Detail: "The body is not valid base64."}
-	case len(body) > maxBody:
+	if len(body) > maxBody {
 		return nil, errTooLarge
 	}
 	return body, nil
@@ -114,7 +108,6 @@ func (w *response) Write(b []byte) (int, error) {
 
 func (w *response) WriteHeader(status int) { w.status = cmp.Or(w.status, status) }
 
-// event turns the answer into the function's reply.
 func (w *response) event() events.APIGatewayV2HTTPResponse {
 	headers := map[string]string{"cache-control": "no-store"}
 	for name := range w.header {

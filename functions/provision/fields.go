@@ -2,8 +2,10 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"maps"
 	"mime"
@@ -18,81 +20,121 @@ import (
 	"entra-connector/pkg/entra"
 )
 
-// appFields are the fields that say what an app is. A scope alone is a connection's own.
-var (
-	appFields   = []string{"client_id", "client_secret", "client_secret_expires_at", "certificate", federation, "cloud"}
-	scopeFields = []string{"scope", "service"}
-)
+// object says how to read the fields of a JSON object, by their names. A field's error follows its name.
+type object map[string]func(json.RawMessage) error
 
-// federation is the one field that holds an object. Its members are read as fields with names such as
-// federation.audience.
-const federation = "federation"
-
-// expiresInDays is the one field that holds a number. It is read as its digits.
-const expiresInDays = "expires_in_days"
-
-func scopeFieldsOf(fields map[string]string) connector.ScopeFields {
-	return connector.ScopeFields{Scope: fields["scope"], Service: fields["service"]}
-}
-
-// appFieldsOf returns what the request says about an app, nil if that is nothing.
-func appFieldsOf(fields map[string]string) *connector.AppFields {
-	if !slices.ContainsFunc(appFields, func(name string) bool { _, given := fields[name]; return given }) {
+// text reads a string that must not be empty. What cannot be read is set to an empty one: it was given.
+func text(set func(string)) func(json.RawMessage) error {
+	return func(raw json.RawMessage) error {
+		set("")
+		var value *string
+		switch err := json.Unmarshal(raw, &value); {
+		case err != nil || value == nil:
+			return errors.New("must be a string")
+		case *value == "":
+			return errors.New("must not be empty")
+		}
+		set(*value)
 		return nil
 	}
-	f := &connector.AppFields{
-		ClientID:              fields["client_id"],
-		ClientSecretExpiresAt: fields["client_secret_expires_at"],
-		Cloud:                 fields["cloud"],
-		ScopeFields:           scopeFieldsOf(fields),
-	}
-	if secret, given := fields["client_secret"]; given {
-		f.ClientSecret = entra.NewSecret(secret)
-	}
-	if file, given := fields["certificate"]; given {
-		f.Certificate = entra.NewSecret(file)
-	}
-	if _, given := fields[federation]; given {
-		f.Federation = &connector.FederationFields{Audience: fields[federation+".audience"]}
-	}
-	return f
 }
 
-// readFields reads a JSON object of strings. It returns the fields that are there, and what is wrong
-// with them; a field that is wrong is returned empty. encoding/json alone would match names in any case,
-// let the last of two win, and stop at the first error. The error is for a body that is no JSON object
-// at all.
-func readFields(r *http.Request, known ...string) (map[string]string, []connector.FieldError, error) {
+func plain(to *string) func(json.RawMessage) error {
+	return text(func(value string) { *to = value })
+}
+
+func secret(to *entra.Secret) func(json.RawMessage) error {
+	return text(func(value string) { *to = entra.NewSecret(value) })
+}
+
+// provisioning reads the body of POST /connections. With any field of an app, the request describes the
+// whole app.
+func provisioning(f *connector.ProvisionFields) object {
+	o := object{"tenant_id": plain(&f.TenantID), "app": plain(&f.App), "connection": plain(&f.Connection)}
+	maps.Copy(o, scope(&f.ScopeFields))
+	var app connector.AppFields
+	for name, read := range appAlone(&app) {
+		o[name] = func(raw json.RawMessage) error {
+			f.AppFields = &app
+			return read(raw)
+		}
+	}
+	return o
+}
+
+func wholeApp(f *connector.AppFields) object {
+	o := appAlone(f)
+	maps.Copy(o, scope(&f.ScopeFields))
+	return o
+}
+
+func appAlone(f *connector.AppFields) object {
+	return object{
+		"client_id":                plain(&f.ClientID),
+		"client_secret":            secret(&f.ClientSecret),
+		"client_secret_expires_at": plain(&f.ClientSecretExpiresAt),
+		"certificate":              secret(&f.Certificate),
+		"cloud":                    plain(&f.Cloud),
+		"federation": func(raw json.RawMessage) error {
+			f.Federation = &connector.FederationFields{}
+			bad, err := object{"audience": plain(&f.Federation.Audience)}.read(raw)
+			if err != nil {
+				return errors.New("must be an object")
+			}
+			return bad.Err()
+		},
+	}
+}
+
+func scope(f *connector.ScopeFields) object {
+	return object{"scope": plain(&f.Scope), "service": plain(&f.Service)}
+}
+
+// inviting reads the body of an invitation. Nothing in it is required.
+func inviting(f *connector.InvitingFields) object {
+	o := object{"tenant_id": plain(&f.TenantID), "expires_in_days": func(raw json.RawMessage) error {
+		if string(raw) == "null" || json.Unmarshal(raw, &f.ExpiresInDays) != nil || f.ExpiresInDays == 0 {
+			f.ExpiresInDays = connector.DefaultDays // it was given, and is reported as it is
+			return errors.New("must be a whole number from 1 to 30")
+		}
+		return nil
+	}}
+	maps.Copy(o, scope(&f.ScopeFields))
+	return o
+}
+
+// readFields reads the body of a request, and returns what is wrong with its fields. The error is for a
+// body that is no JSON object at all.
+func readFields(r *http.Request, fields object) (bad connector.InvalidError, err error) {
 	if header := r.Header.Get("Content-Type"); header != "" {
 		mediaType, params, err := mime.ParseMediaType(header)
 		if charset, given := params["charset"]; err != nil || mediaType != "application/json" || given && !strings.EqualFold(charset, "utf-8") {
-			return nil, nil, errMediaType
+			return bad, errMediaType
 		}
 	}
 	body, err := io.ReadAll(r.Body)
 	if err != nil || !utf8.Valid(body) {
-		return nil, nil, errNotJSON
+		return bad, errNotJSON
 	}
-	if len(body) == 0 && slices.Contains(known, expiresInDays) { // of an invitation everything is optional
-		body = []byte("{}")
+	if _, optional := fields["expires_in_days"]; optional && len(body) == 0 {
+		return bad, nil
 	}
-	return readObject(bytes.TrimPrefix(body, []byte("\ufeff")), known) // as some editors save it
+	return fields.read(bytes.TrimPrefix(body, []byte("\ufeff"))) // as some editors save it
 }
 
 // maxErrors bounds the answer to a body of nothing but unknown fields.
 const maxErrors = 50
 
-func readObject(body []byte, known []string) (map[string]string, []connector.FieldError, error) {
+// read reads a JSON object. encoding/json alone would match names in any case, let the last of two win,
+// and stop at the first error.
+func (o object) read(body []byte) (bad connector.InvalidError, err error) {
 	d := json.NewDecoder(bytes.NewReader(body))
 	if open, err := d.Token(); err != nil || open != json.Delim('{') {
-		return nil, nil, errNotJSON
+		return bad, errNotJSON
 	}
-	fields := make(map[string]string)
-	var bad []connector.FieldError
-	reject := func(name, detail string) {
-		fields[name] = "" // it was given, so it must not be reported as missing
-		if len(bad) < maxErrors && !slices.ContainsFunc(bad, func(e connector.FieldError) bool { return e.Field == name }) {
-			bad = append(bad, connector.FieldError{Field: name, Detail: detail})
+	reject := func(name string, err error) {
+		if len(bad.Fields) < maxErrors && !bad.Has(name) {
+			bad.Add(name, err)
 		}
 	}
 	seen := make(map[string]bool)
@@ -100,50 +142,34 @@ func readObject(body []byte, known []string) (map[string]string, []connector.Fie
 		token, err := d.Token()
 		var raw json.RawMessage
 		if err != nil || d.Decode(&raw) != nil {
-			return nil, nil, errNotJSON
+			return bad, errNotJSON
 		}
 		name := token.(string)
-		var value *string
-		switch err := json.Unmarshal(raw, &value); {
-		case !slices.Contains(known, name):
-			reject(shorten(name), "is not a field of this request")
+		var members *connector.InvalidError
+		switch read, known := o[name]; {
+		case !known:
+			reject(shorten(name), errors.New("is not a field of this request"))
 		case seen[name]:
-			reject(name, "appears more than once")
-		case name == expiresInDays:
-			if n := json.Number(""); json.Unmarshal(raw, &n) != nil || raw[0] == '"' || strings.Contains(string(n), ".") {
-				reject(name, "must be a whole number")
-				break
-			}
-			fields[name] = string(raw)
-		case name == federation:
-			members, wrong, err := readObject(raw, []string{"audience"})
-			if err != nil {
-				reject(name, "must be an object")
-				break
-			}
-			fields[name] = ""
-			for member, value := range members {
-				fields[name+"."+member] = value
-			}
-			for _, e := range wrong {
-				reject(name+"."+e.Field, e.Detail)
-			}
-		case err != nil || value == nil:
-			reject(name, "must be a string")
-		case *value == "":
-			reject(name, "must not be empty")
+			read(nil)
+			reject(name, errors.New("appears more than once"))
 		default:
-			fields[name] = *value
+			if err = read(raw); !errors.As(err, &members) {
+				reject(name, err)
+				break
+			}
+			for _, e := range members.Fields {
+				reject(name+"."+e.Field, errors.New(e.Detail))
+			}
 		}
 		seen[name] = true
 	}
 	if _, err := d.Token(); err != nil { // the closing brace
-		return nil, nil, errNotJSON
+		return bad, errNotJSON
 	}
 	if _, err := d.Token(); err != io.EOF {
-		return nil, nil, errNotJSON
+		return bad, errNotJSON
 	}
-	return fields, bad, nil
+	return bad, nil
 }
 
 // shorten cuts a name that the caller made up, so that it cannot fill the answer.
@@ -157,43 +183,19 @@ func shorten(name string) string {
 
 // join adds what is wrong with the values to what is wrong with the JSON. A field that could not be read
 // is not reported as missing too.
-func join(bad []connector.FieldError, err error) error {
+func join(unread connector.InvalidError, err error) error {
 	var invalid *connector.InvalidError
-	switch {
-	case errors.As(err, &invalid):
-		unread := bad
-		for _, e := range invalid.Fields {
-			if !slices.ContainsFunc(unread, func(b connector.FieldError) bool {
-				// A malformed service was meant to stand for the scope.
-				return b.Field == e.Field || b.Field == "service" && e.Field == "scope"
-			}) {
-				bad = append(bad, e)
-			}
+	if !errors.As(err, &invalid) {
+		return cmp.Or(err, unread.Err())
+	}
+	all := unread
+	for _, e := range invalid.Fields {
+		// A malformed service was meant to stand for the scope.
+		if !unread.Has(e.Field) && !(e.Field == "scope" && unread.Has("service")) {
+			all.Fields = append(all.Fields, e)
 		}
-	case err != nil:
-		return err
 	}
-	if len(bad) == 0 {
-		return nil
-	}
-	return &connector.InvalidError{Fields: bad}
-}
-
-func pathApp(r *http.Request) (string, error) {
-	name := r.PathValue("app")
-	return name, join(checkName(nil, "app", name), nil)
-}
-
-func pathConnection(r *http.Request) (connector.ConnectionRef, error) {
-	ref := connector.ConnectionRef{App: r.PathValue("app"), Name: r.PathValue("connection")}
-	return ref, join(checkName(checkName(nil, "app", ref.App), "connection", ref.Name), nil)
-}
-
-func checkName(bad []connector.FieldError, field, name string) []connector.FieldError {
-	if err := connector.CheckName(name); err != nil {
-		bad = append(bad, connector.FieldError{Field: field, Detail: err.Error()})
-	}
-	return bad
+	return all.Err()
 }
 
 type listQuery struct {
@@ -208,34 +210,25 @@ func readListQuery(r *http.Request) (listQuery, error) {
 	if err != nil {
 		return q, &problem{Status: http.StatusBadRequest, Type: typeInvalid, Detail: "The query is malformed."}
 	}
-	var bad []connector.FieldError
+	var bad connector.InvalidError
 	for _, name := range slices.Sorted(maps.Keys(values)) {
-		detail := ""
 		switch given, value := values[name], values.Get(name); {
 		case len(given) > 1:
-			detail = "appears more than once"
+			bad.Add(name, errors.New("appears more than once"))
 		case name == "app":
-			if err := connector.CheckName(value); err != nil {
-				detail = err.Error()
-			}
+			bad.Add(name, connector.CheckName(value))
 			q.app = value
 		case name == "limit":
-			n, err := strconv.Atoi(value)
-			if err != nil || n < 1 || n > connector.PageLimit {
-				detail = "must be a whole number from 1 to " + strconv.Itoa(connector.PageLimit)
+			if q.limit, err = strconv.Atoi(value); err != nil || q.limit < 1 || q.limit > connector.PageLimit {
+				bad.Add(name, fmt.Errorf("must be a whole number from 1 to %d", connector.PageLimit))
 			}
-			q.limit = n
+		case name == "cursor" && value == "":
+			bad.Add(name, errors.New("must not be empty"))
 		case name == "cursor":
-			if value == "" {
-				detail = "must not be empty"
-			}
 			q.cursor = value
 		default:
-			name, detail = shorten(name), "is not a parameter of this request"
-		}
-		if detail != "" {
-			bad = append(bad, connector.FieldError{Field: name, Detail: detail})
+			bad.Add(shorten(name), errors.New("is not a parameter of this request"))
 		}
 	}
-	return q, join(bad, nil)
+	return q, bad.Err()
 }

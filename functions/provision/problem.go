@@ -95,58 +95,51 @@ func problemOf(err error) problem {
 	return problem{Status: http.StatusInternalServerError, Type: typeInternal, Detail: "Something unexpected happened."}
 }
 
-// conflictDetail says what is in the way and how to go on.
+// conflictDetails say what is in the way and how to go on.
+var conflictDetails = map[connector.Conflict]string{
+	connector.InTheWay:    `Secret {secret} is in the way. {advice}`,
+	connector.Replicated:  `Secret {secret} is replicated to {fields}, and AWS does not delete a secret with replicas. Remove the replicas first.`,
+	connector.OtherScope:  `Connection "{connection}" exists for another scope, which it keeps. Use another connection name, or delete it first.`,
+	connector.OtherApp:    `App "{app}" exists with another {fields}. Use another app name, or replace the app for all its connections with PUT /apps/{app}.`,
+	connector.OtherTenant: `Connection "{connection}" exists for another tenant. Use another connection name, or delete it first.`,
+	connector.Connected:   `Connection "{connection}" exists already, so nobody has to be invited. Use another connection name, or delete it first.`,
+	connector.NotAccepted: `Connection "{connection}" waits for its invitation to be accepted.`,
+	connector.AppInUse:    `Connections use app "{app}". Delete them first.`,
+	connector.AppGone:     `The connection's app does not exist. Create it again with PUT /apps/{app}.`,
+	connector.Unreadable:  `Connection "{connection}" cannot be refreshed. {advice}`,
+}
+
 func conflictDetail(e *connector.ConflictError) string {
-	connection := e.App + "/" + e.Connection
-	switch e.Reason {
-	case connector.InTheWay:
-		return fmt.Sprintf("Secret %s is in the way. %s. %s", e.Secret, e.Advice.Title, e.Advice.Action)
-	case connector.Replicated:
-		return fmt.Sprintf("Secret %s is replicated to %s, and AWS does not delete a secret with replicas. Remove the replicas first.", e.Secret, strings.Join(e.Fields, ", "))
-	case connector.OtherScope:
-		return fmt.Sprintf("Connection %q exists for another scope, which it keeps. Use another connection name, or delete it first.", connection)
-	case connector.OtherApp:
-		return fmt.Sprintf("App %q exists with another %s. Use another app name, or replace the app for all its connections with PUT /apps/%[1]s.",
-			e.App, strings.Join(e.Fields, ", "))
-	case connector.OtherTenant:
-		return fmt.Sprintf("Connection %q exists for another tenant. Use another connection name, or delete it first.", connection)
-	case connector.Connected:
-		return fmt.Sprintf("Connection %q exists already, so nobody has to be invited. Use another connection name, or delete it first.", connection)
-	case connector.NotAccepted:
-		return fmt.Sprintf("Connection %q waits for its invitation to be accepted.", connection)
-	case connector.AppInUse:
-		return fmt.Sprintf("Connections use app %q. Delete them first.", e.App)
-	case connector.AppGone:
-		return fmt.Sprintf("The connection's app does not exist. Create it again with PUT /apps/%s.", e.App)
-	}
-	return fmt.Sprintf("Connection %q cannot be refreshed. %s. %s", connection, e.Advice.Title, e.Advice.Action)
+	return strings.NewReplacer(
+		"{app}", e.App, "{connection}", e.App+"/"+e.Connection, "{secret}", e.Secret,
+		"{fields}", strings.Join(e.Fields, ", "), "{advice}", e.Advice.Title+". "+e.Advice.Action,
+	).Replace(conflictDetails[e.Reason])
+}
+
+// passingDetails explain codes of the store that pass.
+var passingDetails = map[string]string{
+	connector.CodeBusy:         "Another request may still be at work on {secret}. Send the same request again later.",
+	connector.CodeNameTaken:    "AWS has not released the name {secret} since its deletion. Send the same request again later.",
+	connector.CodeContended:    "Other requests kept changing the same secret. Send the same request again later.",
+	connector.CodeTooManyCalls: "The request would take too many calls to Secrets Manager. Send it again later.",
 }
 
 // storeProblem names the call, the secret and, as far as the code tells, whom to ask.
 func storeProblem(e *connector.StoreError) problem {
-	p := problem{Status: http.StatusInternalServerError, Type: typeInternal, Code: e.Code}
-	call := fmt.Sprintf("%s on %s", e.Op, e.Secret)
+	p := problem{Code: e.Code}
+	detail, passes := passingDetails[e.Code]
 	switch {
 	case e.Timeout:
 		p.Status, p.Type = http.StatusGatewayTimeout, typeTimeout
-		p.Detail = "Secrets Manager did not answer in time (" + call + "). Send the same request again."
-		return p
-	case e.Code == connector.CodeBusy:
-		p.Detail = "Another request may still be at work on " + e.Secret + ". Send the same request again later."
-	case e.Code == connector.CodeNameTaken:
-		p.Detail = "AWS has not released the name " + e.Secret + " since its deletion. Send the same request again later."
-	case e.Code == connector.CodeContended:
-		p.Detail = "Other requests kept changing the same secret. Send the same request again later."
-	case e.Code == connector.CodeTooManyCalls:
-		p.Detail = "The request would take too many calls to Secrets Manager. Send it again later."
-	case e.Temporary:
-		p.Detail = fmt.Sprintf("Secrets Manager is not available (%s: %s). Send the same request again later.", call, e.Code)
+		detail = "Secrets Manager did not answer in time ({call}). Send the same request again."
+	case passes || e.Temporary:
+		p.Status, p.Type, p.retryAfter = http.StatusServiceUnavailable, typeUnavailable, cmp.Or(e.RetryAfter, defaultRetryAfter)
+		detail = cmp.Or(detail, "Secrets Manager is not available ({call}: {code}). Send the same request again later.")
 	default:
-		p.Detail = fmt.Sprintf("Secrets Manager refused %s: %s.", call, e.Code)
-		p.Action = storeAction(e)
-		return p
+		p.Status, p.Type, p.Action = http.StatusInternalServerError, typeInternal, storeAction(e)
+		detail = "Secrets Manager refused {call}: {code}."
 	}
-	p.Status, p.Type, p.retryAfter = http.StatusServiceUnavailable, typeUnavailable, cmp.Or(e.RetryAfter, defaultRetryAfter)
+	p.Detail = strings.NewReplacer("{secret}", e.Secret, "{call}", e.Op+" on "+e.Secret, "{code}", e.Code).Replace(detail)
 	return p
 }
 
@@ -166,25 +159,24 @@ func storeAction(e *connector.StoreError) string {
 	return ""
 }
 
+// entraProblems have what the class of a failure decides. Nothing has been stored, so no sweep tries
+// again: the caller has to.
+var entraProblems = map[entra.Class]problem{
+	entra.Refused:     {Status: http.StatusUnprocessableEntity, Type: typeRefused},
+	entra.Unsettled:   {Status: http.StatusUnprocessableEntity, Type: typeRefused},
+	entra.Throttled:   {Status: http.StatusServiceUnavailable, Type: typeUnavailable, Action: "Send the same request again after the time in Retry-After."},
+	entra.Unavailable: {Status: http.StatusServiceUnavailable, Type: typeUnavailable, Action: "Send the same request again after the time in Retry-After."},
+	entra.Timeout:     {Status: http.StatusGatewayTimeout, Type: typeTimeout, Action: "Send the same request again."},
+	entra.Malformed:   {Status: http.StatusBadGateway, Type: typeMalformed},
+}
+
 func entraProblem(e *entra.Error) problem {
 	advice := connector.Advise(e)
-	p := problem{
-		Title: advice.Title, Detail: advice.Title + " (" + e.Code + ").",
-		Code: e.Code, Action: advice.Action, TraceID: e.TraceID, CorrelationID: e.CorrelationID, ConsentURL: e.ConsentURL,
-	}
-	switch e.Class {
-	case entra.Throttled, entra.Unavailable:
-		p.Status, p.Type = http.StatusServiceUnavailable, typeUnavailable
+	p := entraProblems[e.Class]
+	p.Title, p.Detail, p.Action = advice.Title, advice.Title+" ("+e.Code+").", cmp.Or(p.Action, advice.Action)
+	p.Code, p.TraceID, p.CorrelationID, p.ConsentURL = e.Code, e.TraceID, e.CorrelationID, e.ConsentURL
+	if p.Status == http.StatusServiceUnavailable {
 		p.retryAfter = cmp.Or(e.RetryAfter, defaultRetryAfter)
-		// Nothing has been stored, so no sweep tries again.
-		p.Action = "Send the same request again after the time in Retry-After."
-	case entra.Timeout:
-		p.Status, p.Type = http.StatusGatewayTimeout, typeTimeout
-		p.Action = "Send the same request again."
-	case entra.Malformed:
-		p.Status, p.Type = http.StatusBadGateway, typeMalformed
-	default:
-		p.Status, p.Type = http.StatusUnprocessableEntity, typeRefused
 	}
 	return p
 }
@@ -201,7 +193,6 @@ func writeProblem(w *response, err error) {
 	writeJSON(w, "application/problem+json", p.Status, p)
 }
 
-// absent says what was not found.
 func absent(kind, name string, err error) error {
 	if errors.Is(err, connector.ErrNotFound) {
 		return &problem{Status: http.StatusNotFound, Type: typeNotFound, Detail: fmt.Sprintf("There is no %s %q.", kind, name)}

@@ -35,9 +35,8 @@ type invitationView struct {
 }
 
 type failureView struct {
-	Code          string    `json:"code"`
-	Title         string    `json:"title"`
-	Action        string    `json:"action"`
+	Code string `json:"code"`
+	entra.Advice
 	At            time.Time `json:"at,omitzero"`
 	TraceID       string    `json:"trace_id,omitempty"`
 	CorrelationID string    `json:"correlation_id,omitempty"`
@@ -45,9 +44,8 @@ type failureView struct {
 }
 
 type warning struct {
-	Code   string `json:"code"`
-	Title  string `json:"title"`
-	Action string `json:"action"`
+	Code string `json:"code"`
+	entra.Advice
 }
 
 type secretView struct {
@@ -62,16 +60,16 @@ type connectionsView struct {
 
 // appView is an app without its credential.
 type appView struct {
-	App         string           `json:"app"`
-	ClientID    string           `json:"client_id"`
-	Scope       string           `json:"scope,omitempty"`
-	Cloud       entra.Cloud      `json:"cloud"`
-	Credential  string           `json:"credential"`          // its kind
-	ExpiresAt   time.Time        `json:"expires_at,omitzero"` // of the credential, if known
-	WithinDays  *int             `json:"expires_within_days,omitempty"`
-	Certificate *certificateView `json:"certificate,omitempty"`
-	Federation  *federationView  `json:"federation,omitempty"`
-	ChangedAt   time.Time        `json:"changed_at,omitzero"`
+	App         string            `json:"app"`
+	ClientID    string            `json:"client_id"`
+	Scope       string            `json:"scope,omitempty"`
+	Cloud       entra.Cloud       `json:"cloud"`
+	Credential  string            `json:"credential"`          // its kind
+	ExpiresAt   time.Time         `json:"expires_at,omitzero"` // of the credential, if known
+	WithinDays  *int              `json:"expires_within_days,omitempty"`
+	Certificate *certificateView  `json:"certificate,omitempty"`
+	Federation  *entra.Federation `json:"federation,omitempty"`
+	ChangedAt   time.Time         `json:"changed_at,omitzero"`
 }
 
 type certificateView struct {
@@ -79,32 +77,22 @@ type certificateView struct {
 	Thumbprint string    `json:"thumbprint"` // x5t#S256
 }
 
-type federationView struct {
-	Audience string `json:"audience"`
-	Issuer   string `json:"issuer,omitempty"`
-	Subject  string `json:"subject,omitempty"`
-}
-
-type appsView struct {
-	Apps []appView `json:"apps"`
-}
-
-func viewConnection(c connector.Connection) connectionView {
+func viewConnection(c connector.Connection, now time.Time) connectionView {
+	c = c.Seen(now)
 	v := connectionView{
 		App: c.App, Connection: c.Name, TenantID: c.TenantID, Cloud: c.Cloud, Scope: c.Scope,
 		Status: c.Status(), TokenType: c.TokenType, ExpiresAt: seconds(c.ExpiresAt), RefreshedAt: seconds(c.RefreshedAt),
 		Secret: secretView{c.SecretName, c.SecretARN},
 	}
 	for _, code := range c.Warnings {
-		explained := connector.Explain(code)
-		v.Warnings = append(v.Warnings, warning{code, explained.Title, explained.Action})
+		v.Warnings = append(v.Warnings, warning{code, connector.Explain(code)})
 	}
 	if i := c.Invitation; i != nil {
 		v.InvitedTenant = i.TenantID
 		v.InvitedUntil, v.OpenedAt, v.SignedInAt = seconds(i.ExpiresAt), seconds(i.OpenedAt), seconds(i.SignedInAt)
 	}
 	if f := c.Failure; f != nil {
-		v.Error = &failureView{f.Code, f.Title, f.Action, seconds(f.At), f.TraceID, f.CorrelationID, f.ConsentURL}
+		v.Error = &failureView{f.Code, f.Advice, seconds(f.At), f.TraceID, f.CorrelationID, f.ConsentURL}
 		v.NextAttemptAt = seconds(f.NextAttempt)
 	}
 	return v
@@ -112,15 +100,12 @@ func viewConnection(c connector.Connection) connectionView {
 
 func viewApp(a connector.App, now time.Time) appView {
 	v := appView{App: a.Name, ClientID: a.ClientID, Scope: a.Scope, Cloud: a.Cloud, Credential: a.Credential.Kind(),
-		ExpiresAt: seconds(a.Credential.ExpiresAt()), ChangedAt: seconds(a.ChangedAt)}
+		ExpiresAt: seconds(a.Credential.ExpiresAt()), Federation: a.Credential.Federation, ChangedAt: seconds(a.ChangedAt)}
 	if e, soon := a.Expiring(now); soon {
 		v.WithinDays = &e.WithinDays
 	}
 	if c := a.Credential.Certificate; c != nil {
 		v.Certificate = &certificateView{seconds(c.NotAfter), c.Thumbprint}
-	}
-	if f := a.Credential.Federation; f != nil {
-		v.Federation = &federationView{f.Audience, f.Issuer, f.Subject}
 	}
 	return v
 }

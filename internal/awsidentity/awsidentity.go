@@ -78,20 +78,16 @@ func (s *Source) Assertion(ctx context.Context, audience string) (entra.Secret, 
 
 // explain drops the error's text, since it names roles and accounts.
 func explain(err error) error {
+	failed := func(class entra.Class, code, title, action string) error {
+		return &entra.Error{Class: class, Code: code, Advice: entra.Advice{Title: title, Action: action}}
+	}
 	switch awserr.Code(err) {
 	case (*types.OutboundWebIdentityFederationDisabledException)(nil).ErrorCode():
-		return &entra.Error{Class: entra.Refused, Code: "federation_disabled", Advice: entra.Advice{
-			Title:  "AWS does not issue identity tokens for this account",
-			Action: "Turn on outbound web identity federation for the AWS account in IAM > Account settings, and deploy with the parameter Federation=true.",
-		}}
+		return failed(entra.Refused, "federation_disabled", "AWS does not issue identity tokens for this account",
+			"Turn on outbound web identity federation for the AWS account in IAM > Account settings, and deploy with the parameter Federation=true.")
 	case "AccessDenied":
-		return &entra.Error{Class: entra.Refused, Code: "federation_denied", Advice: entra.Advice{
-			Title:  "The function may not ask AWS STS for an identity token",
-			Action: "Deploy with the parameter Federation=true, which grants sts:GetWebIdentityToken to both functions.",
-		}}
+		return failed(entra.Refused, "federation_denied", "The function may not ask AWS STS for an identity token",
+			"Deploy with the parameter Federation=true, which grants sts:GetWebIdentityToken to both functions.")
 	}
-	return &entra.Error{Class: entra.Unavailable, Code: "sts_unavailable", Advice: entra.Advice{
-		Title:  "AWS STS did not issue an identity token",
-		Action: "Wait: the next sweep tries again.",
-	}}
+	return failed(entra.Unavailable, "sts_unavailable", "AWS STS did not issue an identity token", "Wait: the next sweep tries again.")
 }

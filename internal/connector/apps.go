@@ -139,13 +139,13 @@ func (a *Apps) unused(ctx context.Context, use AppUse) error {
 // unnamed fails if connections may appear that were not announced by name.
 func unnamed(use AppUse) error {
 	if use.Busy > 0 {
-		return &StoreError{Op: "ListSecrets", Secret: use.Name, Code: CodeBusy, Temporary: true, RetryAfter: use.Busy}
+		return AtWork("ListSecrets", use.Name, use.Busy)
 	}
 	return nil
 }
 
-// requestTime is longer than any request takes.
-const requestTime = time.Minute
+// RequestTime is longer than any request takes.
+const RequestTime = time.Minute
 
 // connection returns a connection of an app that is held. It fails with ErrNotFound, and with a
 // [*StoreError] if somebody may be about to create the connection.
@@ -154,10 +154,10 @@ func (a *Apps) connection(ctx context.Context, use AppUse, name string) (Connect
 	toCome := err == nil && c.unfinished()
 	if announced, ok := use.Announced[name]; ok && errors.Is(err, ErrNotFound) {
 		// Otherwise it was deleted after it had been announced.
-		toCome = use.Now.Sub(announced.At) < requestTime && announced.Version == c.Version
+		toCome = use.Now.Sub(announced.At) < RequestTime && announced.Version == c.Version
 	}
 	if toCome {
-		err = &StoreError{Op: "DescribeSecret", Secret: c.String(), Code: CodeBusy, Temporary: true, RetryAfter: requestTime}
+		err = AtWork("DescribeSecret", c.String(), RequestTime)
 	}
 	return c, err
 }
@@ -179,28 +179,29 @@ func (a *Apps) prove(ctx context.Context, app App, use AppUse) error {
 	if len(names) == 0 {
 		return unnamed(use)
 	}
-	var asks []*ask
-	var busy *StoreError
+	var attempts []*attempt
+	var wait error
 	for _, name := range names[:min(maxLooks, len(names))] {
 		// The listing may still show what has been deleted or has moved to another tenant.
 		c, err := a.connection(ctx, use, name)
 		switch {
 		case err == nil && c.TenantID != "":
-			asks = append(asks, &ask{tenantID: c.TenantID, scope: c.Scope})
-		case errors.As(err, &busy) && busy.Code == CodeBusy, err == nil, errors.Is(err, ErrNotFound):
-		default:
+			attempts = append(attempts, &attempt{tenantID: c.TenantID, scope: c.Scope})
+		case atWork(err):
+			wait = err
+		case err != nil && !errors.Is(err, ErrNotFound):
 			return err
 		}
-		if len(asks) == maxProofs {
+		if len(attempts) == maxProofs {
 			break
 		}
 	}
 	switch {
-	case len(asks) > 0:
-		_, err = a.Prover.first(ctx, app, asks...)
+	case len(attempts) > 0:
+		_, err = a.Prover.first(ctx, app, attempts...)
 		return err
-	case busy != nil:
-		return busy
+	case wait != nil:
+		return wait
 	}
 	return unnamed(use)
 }
@@ -233,7 +234,7 @@ func (a *Apps) candidates(ctx context.Context, use AppUse) ([]string, error) {
 			break
 		}
 	}
-	health := []Status{StatusOK, StatusRetrying, StatusRefused}
+	health := []Status{StatusOK, StatusRetrying, StatusRefused, StatusInvited}
 	slices.SortStableFunc(listed, func(a, b Connection) int {
 		return slices.Index(health, a.Status()) - slices.Index(health, b.Status())
 	})

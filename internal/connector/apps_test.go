@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"entra-connector/internal/connector"
+	"entra-connector/internal/secretstore/secretstoretest"
 	"entra-connector/pkg/entra"
 	"entra-connector/pkg/entra/entratest"
 )
@@ -42,6 +43,56 @@ func TestAnAppInUseIsNotDeleted(t *testing.T) {
 		err := w.apps.Delete(t.Context(), "default")
 		if _, gone := w.store.App(t.Context(), "default"); fmt.Sprint(err) != tt.want || errors.Is(gone, connector.ErrNotFound) != (err == nil) {
 			t.Errorf("%s: %v, the app is %v", name, err, gone)
+		}
+	}
+}
+
+// An announced connection that is not there is still to come, unless it was deleted since then or the
+// request has ended by now.
+func TestAnAppWithAnAnnouncedConnection(t *testing.T) {
+	ref := connector.ConnectionRef{App: "default", Name: tenant(1)}
+	inUse, toCome := string(connector.AppInUse), "DescribeSecret: "+ref.String()+": busy"
+	announce := func(w *world) {
+		c, _ := w.store.Connection(t.Context(), ref) // its Version is that of what was deleted
+		use, err := w.store.LookAtApp(t.Context(), "default")
+		w.must(err)
+		w.must(w.store.Announce(t.Context(), use, c))
+	}
+	create := func(w *world) { w.seed(1, time.Hour, nil) }
+	remove := func(w *world) { w.must(w.store.DeleteConnection(t.Context(), ref)) }
+	unfinished := func(w *world) {
+		w.secrets.Edit("entra/connections/"+ref.String(), func(x *secretstoretest.Secret) { x.Tags["entra-connector:state"] = "deleting" })
+	}
+	later := func(w *world) { w.advance(time.Minute) }
+	for name, tt := range map[string]struct {
+		steps []func(*world)
+		want  string
+	}{
+		"announced":                            {[]func(*world){announce}, toCome},
+		"announced a minute ago":               {[]func(*world){announce, later}, "<nil>"},
+		"created":                              {[]func(*world){announce, create}, inUse},
+		"created and deleted":                  {[]func(*world){announce, create, remove}, "<nil>"},
+		"announced after a deletion":           {[]func(*world){create, remove, announce}, toCome},
+		"a minute ago, after a deletion":       {[]func(*world){create, remove, announce, later}, "<nil>"},
+		"created and deleted after a deletion": {[]func(*world){create, remove, announce, create, remove}, "<nil>"},
+		"being deleted or claimed":             {[]func(*world){create, unfinished}, toCome},
+		"announced, and being deleted":         {[]func(*world){announce, create, unfinished}, toCome},
+		"not deleted to the end":               {[]func(*world){create, unfinished, later}, inUse},
+	} {
+		for _, replaces := range []bool{false, true} {
+			w := newWorld(t, setup{})
+			w.must(w.put(t.Context(), canary))
+			for _, step := range tt.steps {
+				w.advance(time.Second)
+				step(w)
+			}
+			want, do := tt.want, func() error { return w.apps.Delete(t.Context(), "default") }
+			if replaces { // which is proved in what is there
+				want, do = strings.Replace(want, inUse, "<nil>", 1), func() error { return w.put(t.Context(), rotated) }
+			}
+			if err := do(); fmt.Sprint(err) != want {
+				t.Errorf("%s, replaces %t: %v, want %s", name, replaces, err, want)
+			}
 		}
 	}
 }

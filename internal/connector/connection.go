@@ -71,6 +71,8 @@ func (c Connection) Status() Status {
 // known reports whether the state of the stored token is known. A write that was overtaken hides it.
 func (c Connection) known() bool { return !c.ExpiresAt.IsZero() }
 
+func (c Connection) stored() bool { return c.SecretARN != "" }
+
 // unfinished reports whether the connection is being deleted, or being provisioned in the place of one
 // that was.
 func (c Connection) unfinished() bool {

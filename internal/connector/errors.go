@@ -84,6 +84,16 @@ const (
 	CodeTooManyCalls = "too_many_calls"    // see [WithCalls]
 )
 
+// AtWork returns the error of a call that has to wait for another request's work on a secret.
+func AtWork(op, secret string, wait time.Duration) error {
+	return &StoreError{Op: op, Secret: secret, Code: CodeBusy, Temporary: true, RetryAfter: wait}
+}
+
+func atWork(err error) bool {
+	var failed *StoreError
+	return errors.As(err, &failed) && failed.Code == CodeBusy
+}
+
 // storeCode names an error of the store in one word, for logs and reports.
 func storeCode(err error) string {
 	var failed *StoreError
@@ -111,7 +121,8 @@ type FieldError struct {
 	Detail string `json:"detail"`
 }
 
-// InvalidError reports every field of a request that is missing or malformed.
+// InvalidError reports every field of a request that is missing or malformed, so that the caller learns
+// everything at once.
 type InvalidError struct{ Fields []FieldError }
 
 func (e *InvalidError) Error() string {
@@ -122,18 +133,22 @@ func (e *InvalidError) Error() string {
 	return "invalid request: " + strings.Join(parts, "; ")
 }
 
-// fieldErrors gathers what is wrong with a request, so that the caller learns everything at once.
-type fieldErrors []FieldError
-
-func (f *fieldErrors) add(field string, err error) {
+// Add adds what is wrong with a field, if anything is.
+func (e *InvalidError) Add(field string, err error) {
 	if err != nil {
-		*f = append(*f, FieldError{Field: field, Detail: err.Error()})
+		e.Fields = append(e.Fields, FieldError{Field: field, Detail: err.Error()})
 	}
 }
 
-func (f fieldErrors) err() error {
-	if len(f) == 0 {
+// Has reports whether a field is among those that are wrong.
+func (e *InvalidError) Has(field string) bool {
+	return slices.ContainsFunc(e.Fields, func(f FieldError) bool { return f.Field == field })
+}
+
+// Err returns the error, or nil if no field is wrong.
+func (e *InvalidError) Err() error {
+	if len(e.Fields) == 0 {
 		return nil
 	}
-	return &InvalidError{Fields: f}
+	return e
 }

@@ -92,6 +92,7 @@ const (
 // changes no app, and reads no token.
 type ConnectStore interface {
 	App(ctx context.Context, name string) (App, error)
+	LookAtApp(ctx context.Context, name string) (AppUse, error)
 	// Invited returns the invitation of a link. It fails with ErrNotFound for one that was never
 	// issued, or that a newer one has replaced.
 	Invited(ctx context.Context, link Link) (Guest, error)
@@ -100,16 +101,17 @@ type ConnectStore interface {
 	NoteOpened(ctx context.Context, link Link) error
 	NoteSignIn(ctx context.Context, link Link, id, tenantID string) error
 	NoteRefusal(ctx context.Context, link Link, code string) error
-	// Accept stores the first token of an invited connection. It fails with ErrExists if the link
-	// does not open its invitation any more, or if others are at work on it.
-	Accept(ctx context.Context, link Link, c Connection, token entra.Token) (Connection, error)
+	// Accept stores the first token of an invited connection. It fails with ErrExists if the link does
+	// not open its invitation any more, or if others are at work on it. It asks allowed once nobody
+	// can come between any more, and gives up if that fails.
+	Accept(ctx context.Context, link Link, c Connection, token entra.Token, allowed func(context.Context) error) (Connection, error)
 }
 
 // Inviting is a valid request for an invitation; see [ParseInviting].
 type Inviting struct {
 	ref    ConnectionRef
 	tenant string // GUID or domain, or empty
-	scope  scopeRequest
+	scope  ScopeFields
 	days   int
 }
 
@@ -121,25 +123,28 @@ type InvitingFields struct {
 }
 
 const (
-	defaultDays = 7
+	// DefaultDays is for how many days an invitation is good unless somebody says so.
+	DefaultDays = 7
 	maxDays     = 30
 )
 
 // ParseInviting returns the request that the fields describe, or an [*InvalidError] with everything that
 // is wrong.
 func ParseInviting(ref ConnectionRef, f InvitingFields) (Inviting, error) {
-	var bad fieldErrors
-	r := Inviting{ref: ref, days: cmp.Or(f.ExpiresInDays, defaultDays)}
+	var bad InvalidError
+	bad.Add("app", CheckName(ref.App))
+	bad.Add("connection", CheckName(ref.Name))
+	r := Inviting{ref: ref, scope: f.ScopeFields, days: cmp.Or(f.ExpiresInDays, DefaultDays)}
 	if f.TenantID != "" {
 		var err error
 		r.tenant, err = entra.ParseTenant(f.TenantID)
-		bad.add("tenant_id", err)
+		bad.Add("tenant_id", err)
 	}
 	if r.days < 1 || r.days > maxDays {
-		bad.add("expires_in_days", errors.New("must be a whole number from 1 to 30"))
+		bad.Add("expires_in_days", errors.New("must be a whole number from 1 to 30"))
 	}
-	r.scope = bad.scope(f.ScopeFields, "")
-	return r, bad.err()
+	checkScope(&bad, r.scope, "")
+	return r, bad.Err()
 }
 
 // Invite makes a connection wait for its tenant, and returns the link for an administrator of the
@@ -150,7 +155,7 @@ func (p *Provisioner) Invite(ctx context.Context, req Inviting) (link Link, inv 
 	link = Link{req.ref, rand.Text()}
 	err = Retry(ctx, func() (beaten bool, err error) {
 		inv, isNew, err = p.invite(ctx, req, link)
-		return errors.Is(err, errAppChanged) || errors.Is(err, ErrExists) || busy(err), err
+		return errors.Is(err, errAppChanged) || errors.Is(err, ErrExists) || atWork(err), err
 	})
 	return link, inv, isNew, err
 }
@@ -187,11 +192,11 @@ func (p *Provisioner) invite(ctx context.Context, req Inviting, link Link) (inv 
 	}
 	isNew = found.Invitation == nil
 	if isNew {
-		if err := p.announce(ctx, use.App, use, found); err != nil {
+		if err := p.announce(ctx, usedApp{App: use.App, use: use}, found); err != nil {
 			return inv, false, err
 		}
 	}
-	c := Connection{ConnectionRef: req.ref, Scope: scope, Invitation: &inv}
+	c := Connection{ConnectionRef: req.ref, Scope: scope, Invitation: &inv, Version: found.Version}
 	return inv, isNew, p.Store.Invite(ctx, c, link)
 }
 
@@ -221,7 +226,17 @@ func (h *Host) Accept(ctx context.Context, link Link, guest Guest, tenantID stri
 		return Connection{}, refusal(CodeShortLived)
 	}
 	c := Connection{ConnectionRef: guest.ConnectionRef, TenantID: tenantID, Scope: guest.Scope}.withToken(app, token)
-	return h.Store.Accept(ctx, link, c, token)
+	return h.Store.Accept(ctx, link, c, token, func(ctx context.Context) error {
+		// Whoever replaces the app holds it, and then looks for connections that are about to be made.
+		use, err := h.Store.LookAtApp(ctx, app.Name)
+		switch {
+		case err != nil:
+			return err
+		case use.Held, use.Version != app.Version: // then what was proved is another app
+			return AtWork("TagResource", app.Name, holdTime)
+		}
+		return nil
+	})
 }
 
 // NeedsConsent reports whether an administrator's consent may be all that is missing. It may also have

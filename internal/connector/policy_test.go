@@ -253,7 +253,7 @@ func TestHealth(t *testing.T) {
 		c.Failure.At, c.Failure.RefusedSince = now, now.Add(-ago)
 		return c
 	}
-	var app, all tally
+	var all Health
 	for _, tt := range []struct {
 		name          string
 		before, after Connection
@@ -268,21 +268,18 @@ func TestHealth(t *testing.T) {
 		{"unreadable", Connection{}.failing(StatusRefused, 0), Connection{}.failing(StatusRefused, 0), Health{Refused: 1, NewlyRefused: 1}},
 		{"unknown", fine, Connection{TenantID: "contoso.com"}.failing(StatusRetrying, 0), Health{}},
 	} {
-		var one tally
-		one.see(tt.before, tt.after)
-		got := one.health(now)
-		if got.ShortestLife = 0; fmt.Sprint(got) != fmt.Sprint(tt.want) {
+		var got Health
+		got.see(tt.before, tt.after)
+		if got.FirstExpiry = (time.Time{}); fmt.Sprint(got) != fmt.Sprint(tt.want) {
 			t.Errorf("%s: %+v, want %+v", tt.name, got, tt.want)
 		}
-		one.fail("refused")
-		app.add(one)
+		all.see(tt.before, tt.after)
+		all.fail("refused")
 	}
-	app.fail("store")
-	all.add(app)
-	all.add(tally{})
-	want := Health{Refused: 4, NewlyRefused: 2, Recovered: 1, Healthy: 3, ShortestLife: 20 * time.Minute, FailedBy: map[string]int{"refused": 8, "store": 1}}
-	if got := all.health(now); fmt.Sprint(got) != fmt.Sprint(want) {
-		t.Errorf("together: %+v, want %+v", got, want)
+	all.fail("store")
+	want := Health{Refused: 4, NewlyRefused: 2, Recovered: 1, Healthy: 3, FirstExpiry: now.Add(20 * time.Minute), FailedBy: map[string]int{"refused": 8, "store": 1}}
+	if fmt.Sprint(all) != fmt.Sprint(want) {
+		t.Errorf("together: %+v, want %+v", all, want)
 	}
 }
 

@@ -23,8 +23,8 @@ const (
 	tryTime = 3 * time.Second
 )
 
-// ask is a request for one token, and how it has gone so far.
-type ask struct {
+// attempt is a request for one token, and how it has gone so far.
+type attempt struct {
 	tenantID, scope string
 
 	next    time.Time // when to try; zero: not again
@@ -33,40 +33,43 @@ type ask struct {
 	err     error
 }
 
-// Token gets a token. As long as there is time, it repeats refusals that may settle after a change, and
-// once a failure of Entra that passes. Errors are those of
-// [entra.Client.Token].
+// Token gets a token. As long as there is time, it repeats refusals that may settle after a change,
+// and once a failure of Entra that passes. Errors are those of [entra.Client.Token].
 func (p Prover) Token(ctx context.Context, app App, scope, tenantID string) (entra.Token, error) {
-	return p.first(ctx, app, &ask{tenantID: tenantID, scope: scope})
+	return p.first(ctx, app, &attempt{tenantID: tenantID, scope: scope})
 }
 
 // first asks several tenants and returns the first token. The error is that of the first tenant.
-func (p Prover) first(ctx context.Context, app App, asks ...*ask) (entra.Token, error) {
+func (p Prover) first(ctx context.Context, app App, attempts ...*attempt) (entra.Token, error) {
 	begin := time.Now()
-	for _, a := range asks {
+	for _, a := range attempts {
 		a.next = begin
 	}
 	for {
-		a := soonest(asks)
+		a := soonest(attempts)
 		if a == nil || !sleepUntil(ctx, a.next) {
-			return entra.Token{}, p.withCloud(ctx, app, asks[0])
+			return entra.Token{}, p.withCloud(ctx, app, attempts[0])
 		}
 		token, err := p.Entra.Token(ctx, app.Registration, a.scope, a.tenantID)
-		var refused *entra.Error
-		if err == nil || !errors.As(err, &refused) {
+		var failed *entra.Error
+		if err == nil || !errors.As(err, &failed) {
 			return token, err
 		}
 		a.err, a.next = err, time.Time{}
 		switch {
-		case refused.Class == entra.Unsettled && a.settles < len(settleWaits):
+		case failed.Class == entra.Unsettled && a.settles < len(settleWaits) && !(failed.NewCredential && app.settled()):
 			a.next = time.Now().Add(settleWaits[a.settles])
 			a.settles++
-		case transient(refused) && !a.ridden:
-			a.next = time.Now().Add(max(refused.RetryAfter, rideOut))
+		case transient(failed) && !a.ridden:
+			a.next = time.Now().Add(max(failed.RetryAfter, rideOut))
 			a.ridden = true
 		}
 	}
 }
+
+// settled reports whether Entra knows the app's credential everywhere, if it knows it at all. A new
+// credential has no RotatedAt yet.
+func (a App) settled() bool { return !a.RotatedAt.IsZero() && time.Since(a.RotatedAt) > settling }
 
 // transient reports whether Entra has failed in a way that passes.
 func transient(failed *entra.Error) bool {
@@ -84,8 +87,8 @@ func (p Prover) ResolveTenant(ctx context.Context, cloud entra.Cloud, tenant str
 }
 
 // soonest returns what to try next, or nil.
-func soonest(asks []*ask) (next *ask) {
-	for _, a := range asks {
+func soonest(attempts []*attempt) (next *attempt) {
+	for _, a := range attempts {
 		if !a.next.IsZero() && (next == nil || a.next.Before(next.next)) {
 			next = a
 		}
@@ -107,11 +110,11 @@ func sleepUntil(ctx context.Context, t time.Time) bool {
 
 // withCloud returns the error. If the refusal may mean that the tenant is in another cloud, it finds
 // out and names that cloud.
-func (p Prover) withCloud(ctx context.Context, app App, a *ask) error {
-	var refused *entra.Error
-	if errors.As(a.err, &refused) && refused.MayLiveElsewhere() {
+func (p Prover) withCloud(ctx context.Context, app App, a *attempt) error {
+	var failed *entra.Error
+	if errors.As(a.err, &failed) && failed.MayLiveElsewhere() {
 		if home, err := p.Entra.TenantCloud(ctx, app.Cloud, a.tenantID); err == nil && home != app.Cloud {
-			refused.LivesIn(home)
+			failed.LivesIn(home)
 		}
 	}
 	if a.err == nil {

@@ -37,7 +37,7 @@ func newQueue(now time.Time, maxOut int) *queue {
 	return q
 }
 
-func (q *queue) put(c dueConnection) {
+func (q *queue) put(c *dueConnection) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	c.rank = c.ExpiresAt
@@ -52,7 +52,6 @@ func (q *queue) put(c dueConnection) {
 	q.changed.Signal()
 }
 
-// end says that nothing more will come.
 func (q *queue) end() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -60,27 +59,27 @@ func (q *queue) end() {
 	q.changed.Broadcast()
 }
 
-// take waits for the next connection. It reports false when there will be none.
-func (q *queue) take() (dueConnection, bool) {
+// take waits for the next connection. It returns nil when there will be none.
+func (q *queue) take() *dueConnection {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for {
 		mayFail := len(q.failed) > 0 && q.out < q.maxOut && (q.listed || !q.failed[0].last)
 		switch {
 		case len(q.healthy) > 0 && !(mayFail && q.failed[0].before(q.healthy[0])):
-			return heap.Pop(&q.healthy).(dueConnection), true
+			return heap.Pop(&q.healthy).(*dueConnection)
 		case mayFail:
 			q.out++
-			return heap.Pop(&q.failed).(dueConnection), true
+			return heap.Pop(&q.failed).(*dueConnection)
 		case q.listed && len(q.failed) == 0:
-			return dueConnection{}, false
+			return nil
 		}
 		q.changed.Wait()
 	}
 }
 
 // done must be called for each connection that was taken, once its refresh is over.
-func (q *queue) done(c dueConnection) {
+func (q *queue) done(c *dueConnection) {
 	if !c.failed {
 		return
 	}
@@ -90,7 +89,7 @@ func (q *queue) done(c dueConnection) {
 	q.changed.Broadcast()
 }
 
-func (c dueConnection) before(other dueConnection) bool {
+func (c *dueConnection) before(other *dueConnection) bool {
 	if c.last != other.last {
 		return other.last
 	}
@@ -98,16 +97,15 @@ func (c dueConnection) before(other dueConnection) bool {
 }
 
 // dueHeap is a [heap.Interface] with the first to be taken on top.
-type dueHeap []dueConnection
+type dueHeap []*dueConnection
 
 func (h dueHeap) Len() int           { return len(h) }
 func (h dueHeap) Less(i, j int) bool { return h[i].before(h[j]) }
 func (h dueHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
-func (h *dueHeap) Push(c any)        { *h = append(*h, c.(dueConnection)) }
-func (h *dueHeap) Pop() any {
-	last := len(*h) - 1
-	c := (*h)[last]
-	(*h)[last] = dueConnection{} // lets go of what it holds
-	*h = (*h)[:last]
-	return c
+func (h *dueHeap) Push(c any)        { *h = append(*h, c.(*dueConnection)) }
+func (h *dueHeap) Pop() (last any) {
+	old := *h
+	last, *h = old[len(old)-1], old[:len(old)-1]
+	old[len(old)-1] = nil // lets go of what it holds
+	return last
 }

@@ -39,25 +39,16 @@ func (r *Refresher) Refresh(ctx context.Context, ref ConnectionRef) (Connection,
 	if err != nil {
 		return Connection{}, err
 	}
-	ask := func(ctx context.Context) (entra.Token, error) { return r.Prover.Token(ctx, app, c.Scope, c.TenantID) }
-	return refresh{r.Store, ask, r.Now, r.Log, r.Changed}.of(ctx, app, c)
+	token, err := r.Prover.Token(ctx, app, c.Scope, c.TenantID)
+	return r.record(ctx, app, c, token, err)
 }
 
-// refresh gets a token for a connection and records the result.
-type refresh struct {
-	store   SweepStore
-	ask     func(context.Context) (entra.Token, error)
-	now     func() time.Time
-	log     *slog.Logger
-	changed func(context.Context, Connection)
-}
-
-// of stores a new token for the connection. When Entra refuses or fails, the stored token stands, the
-// failure is recorded beside it, and the error is Entra's. It returns the connection as it now is.
-func (r refresh) of(ctx context.Context, app App, c Connection) (Connection, error) {
-	token, err := r.ask(ctx)
-	if refused := (*entra.Error)(nil); errors.As(err, &refused) {
-		return r.failed(ctx, app, c, refused), err
+// record stores the token that Entra gave for the connection. When Entra refused or failed, the stored
+// token stands, the failure is recorded beside it, and the error is Entra's. It returns the connection as
+// it now is.
+func (r *Refresher) record(ctx context.Context, app App, c Connection, token entra.Token, err error) (Connection, error) {
+	if failure := (*entra.Error)(nil); errors.As(err, &failure) {
+		return r.failed(ctx, app, c, failure), err
 	}
 	if err != nil {
 		return c, err
@@ -65,7 +56,7 @@ func (r refresh) of(ctx context.Context, app App, c Connection) (Connection, err
 	refreshed := c
 	err = Retry(ctx, func() (beaten bool, err error) {
 		refreshed = c.withToken(app, token)
-		if err := r.store.SaveToken(ctx, refreshed, token); !errors.Is(err, ErrChanged) {
+		if err := r.Store.SaveToken(ctx, refreshed, token); !errors.Is(err, ErrChanged) {
 			return false, err
 		}
 		// If another refresh was first, its token is as good, unless it is from before the app's
@@ -78,18 +69,18 @@ func (r refresh) of(ctx context.Context, app App, c Connection) (Connection, err
 		return c, err
 	}
 	if err != nil {
-		r.log.ErrorContext(ctx, "token not stored", "connection", c.String(), "code", storeCode(err), "error", err.Error())
+		r.Log.ErrorContext(ctx, "token not stored", "connection", c.String(), "code", storeCode(err), "error", err.Error())
 		return c, err
 	}
-	r.log.InfoContext(ctx, "refreshed", "connection", c.String(), "tenant_id", c.TenantID, "expires_at", refreshed.ExpiresAt)
-	tell(ctx, r.changed, c, refreshed)
+	r.Log.InfoContext(ctx, "refreshed", "connection", c.String(), "tenant_id", c.TenantID, "expires_at", refreshed.ExpiresAt)
+	tell(ctx, r.Changed, c, refreshed)
 	return refreshed, nil
 }
 
 // still reads the connection again. It fails with ErrNotFound if it is deleted, or if its name now
 // belongs to another tenant or scope.
-func (r refresh) still(ctx context.Context, c Connection) (Connection, error) {
-	now, err := r.store.Connection(ctx, c.ConnectionRef)
+func (r *Refresher) still(ctx context.Context, c Connection) (Connection, error) {
+	now, err := r.Store.Connection(ctx, c.ConnectionRef)
 	if err == nil && (now.TenantID != c.TenantID || now.Scope != c.Scope) {
 		err = ErrNotFound
 	}
@@ -99,23 +90,23 @@ func (r refresh) still(ctx context.Context, c Connection) (Connection, error) {
 // failed records a failure, unless the connection has changed since it was read: the listing may be
 // some minutes behind. A record that cannot be written changes nothing for the caller, since the next
 // sweep meets the same failure.
-func (r refresh) failed(ctx context.Context, app App, c Connection, failure *entra.Error) Connection {
+func (r *Refresher) failed(ctx context.Context, app App, c Connection, failure *entra.Error) Connection {
 	now, err := r.still(ctx, c)
 	unchanged := err == nil && now.Version == c.Version
 	if unchanged && (now.known() || !c.known()) {
 		c = now // with the last failure, which makes no version and may not be listed yet
 	}
-	failed := c.withFailure(failure, app, r.now())
-	r.log.WarnContext(ctx, "refresh failed", "connection", c.String(), "tenant_id", c.TenantID,
+	failed := c.withFailure(failure, app, r.Now())
+	r.Log.WarnContext(ctx, "refresh failed", "connection", c.String(), "tenant_id", c.TenantID,
 		"code", failure.Code, "status", failed.Status(), "refusals", failed.Failure.Refusals, "next_attempt_at", failed.Failure.NextAttempt,
 		"trace_id", failure.TraceID, "correlation_id", failure.CorrelationID)
 	if unchanged {
-		if err = r.store.SaveFailure(ctx, failed); err == nil {
-			tell(ctx, r.changed, c, failed)
+		if err = r.Store.SaveFailure(ctx, failed); err == nil {
+			tell(ctx, r.Changed, c, failed)
 		}
 	}
 	if err != nil && !errors.Is(err, ErrNotFound) {
-		r.log.ErrorContext(ctx, "failure not recorded", "connection", c.String(), "code", storeCode(err), "error", err.Error())
+		r.Log.ErrorContext(ctx, "failure not recorded", "connection", c.String(), "code", storeCode(err), "error", err.Error())
 	}
 	return failed
 }

@@ -12,10 +12,10 @@ import (
 	"entra-connector/pkg/entra"
 )
 
-// ScopeFields is what a caller says about a scope. Zero means absent.
+// ScopeFields is what a caller says about a scope. Zero asks for none.
 type ScopeFields struct {
 	Scope   string // this or Service
-	Service string
+	Service string // stands for a scope in each cloud
 }
 
 // AppFields is what a caller says about an app. Zero means absent.
@@ -36,16 +36,16 @@ type FederationFields struct{ Audience string }
 type AppRequest struct {
 	name  string
 	entra entra.Registration // Cloud is empty if it was left out
-	scope scopeRequest
+	scope ScopeFields
 }
 
 // ParseAppRequest returns the request that the fields describe, or an [*InvalidError] with everything
 // that is wrong.
 func ParseAppRequest(name string, f AppFields, now time.Time) (AppRequest, error) {
-	var bad fieldErrors
-	bad.add("app", CheckName(name))
-	r := bad.app(name, f, now)
-	return r, bad.err()
+	var bad InvalidError
+	bad.Add("app", CheckName(name))
+	r := parseApp(&bad, name, f, now)
+	return r, bad.Err()
 }
 
 // on returns the app that is asked for, given the one that is stored. What is left out stays as it is
@@ -74,7 +74,7 @@ type ProvisionFields struct {
 type Provisioning struct {
 	app        string
 	whole      *AppRequest // nil if the app is only named
-	scope      scopeRequest
+	scope      ScopeFields
 	tenant     string
 	connection string
 }
@@ -82,64 +82,58 @@ type Provisioning struct {
 // ParseProvisioning returns the request that the fields describe, or an [*InvalidError] with everything
 // that is wrong.
 func ParseProvisioning(f ProvisionFields, now time.Time) (Provisioning, error) {
-	var bad fieldErrors
+	var bad InvalidError
 	tenant, err := entra.ParseTenant(f.TenantID)
-	bad.add("tenant_id", err)
-	bad.add("app", CheckName(f.App))
+	bad.Add("tenant_id", err)
+	bad.Add("app", CheckName(f.App))
 	if f.Connection != "" {
-		bad.add("connection", CheckName(f.Connection))
+		bad.Add("connection", CheckName(f.Connection))
 	}
 	p := Provisioning{app: f.App, tenant: tenant, connection: f.Connection}
 	if f.AppFields == nil {
-		p.scope = bad.scope(f.ScopeFields, "")
-		return p, bad.err()
+		p.scope = f.ScopeFields
+		checkScope(&bad, p.scope, "")
+		return p, bad.Err()
 	}
-	whole := bad.app(f.App, *f.AppFields, now)
+	whole := parseApp(&bad, f.App, *f.AppFields, now)
 	if whole.entra.Cloud == "" {
 		whole.entra.Cloud = entra.Public
 	}
-	if whole.scope == (scopeRequest{}) {
-		bad.add("scope", errors.New("is required, or service"))
+	if whole.scope == (ScopeFields{}) {
+		bad.Add("scope", errors.New("is required, or service"))
 	}
 	p.whole, p.scope = &whole, whole.scope
-	return p, bad.err()
+	return p, bad.Err()
 }
 
-func (bad *fieldErrors) app(name string, f AppFields, now time.Time) AppRequest {
-	bad.add("client_id", entra.CheckClientID(f.ClientID))
-	credential := bad.credential(f, now)
+func parseApp(bad *InvalidError, name string, f AppFields, now time.Time) AppRequest {
+	bad.Add("client_id", entra.CheckClientID(f.ClientID))
+	credential := parseCredential(bad, f, now)
 	var cloud entra.Cloud
 	if f.Cloud != "" {
 		var err error
 		cloud, err = entra.ParseCloud(f.Cloud)
-		bad.add("cloud", err)
+		bad.Add("cloud", err)
 	}
-	return AppRequest{
-		name:  name,
-		entra: entra.Registration{ClientID: f.ClientID, Credential: credential, Cloud: cloud},
-		scope: bad.scope(f.ScopeFields, cloud),
-	}
+	checkScope(bad, f.ScopeFields, cloud)
+	return AppRequest{name, entra.Registration{ClientID: f.ClientID, Credential: credential, Cloud: cloud}, f.ScopeFields}
 }
 
-// scopeRequest is a scope, or a service that stands for one in each cloud. Zero asks for neither.
-type scopeRequest struct{ scope, service string }
-
-func (bad *fieldErrors) scope(f ScopeFields, cloud entra.Cloud) scopeRequest {
+func checkScope(bad *InvalidError, f ScopeFields, cloud entra.Cloud) {
 	if f.Scope != "" && f.Service != "" {
-		bad.add("service", errors.New("stands for a scope: send scope or service, not both"))
+		bad.Add("service", errors.New("stands for a scope: send scope or service, not both"))
 	} else if f.Service != "" {
 		// Report an unknown service even if the cloud is malformed or not known yet.
 		_, err := entra.ServiceScope(f.Service, cmp.Or(cloud, entra.Public))
-		bad.add("service", err)
+		bad.Add("service", err)
 	}
 	if f.Scope != "" {
 		err := entra.CheckScope(f.Scope)
 		if err == nil && storedLength(f.Scope) > maxStored {
 			err = errors.New("is too long to store: characters other than letters, digits and _ . : / + - @ count three times")
 		}
-		bad.add("scope", err)
+		bad.Add("scope", err)
 	}
-	return scopeRequest{f.Scope, f.Service}
 }
 
 // maxStored is AWS's limit for the tag that holds a scope's resource, in characters.
@@ -156,23 +150,23 @@ func storedLength(scope string) (n int) {
 }
 
 // in returns the scope in a cloud, empty if none is asked for. Its error is an [*InvalidError].
-func (r scopeRequest) in(cloud entra.Cloud) (string, error) {
-	if r.service == "" {
-		return r.scope, nil
+func (f ScopeFields) in(cloud entra.Cloud) (string, error) {
+	if f.Service == "" {
+		return f.Scope, nil
 	}
-	var bad fieldErrors
-	scope, err := entra.ServiceScope(r.service, cloud)
-	bad.add("service", err)
-	return scope, bad.err()
+	var bad InvalidError
+	scope, err := entra.ServiceScope(f.Service, cloud)
+	bad.Add("service", err)
+	return scope, bad.Err()
 }
 
-func (bad *fieldErrors) credential(f AppFields, now time.Time) entra.Credential {
+func parseCredential(bad *InvalidError, f AppFields, now time.Time) entra.Credential {
 	var c entra.Credential
 	given := 0
 	if f.ClientSecret != (entra.Secret{}) {
 		given++
 		c.ClientSecret = f.ClientSecret
-		bad.add("client_secret", entra.CheckClientSecret(f.ClientSecret))
+		bad.Add("client_secret", entra.CheckClientSecret(f.ClientSecret))
 	}
 	if f.Certificate != (entra.Secret{}) {
 		given++
@@ -184,25 +178,25 @@ func (bad *fieldErrors) credential(f AppFields, now time.Time) entra.Credential 
 			err = errors.New("is too large to store: send only the private key and its certificate")
 		}
 		c.Certificate = certificate
-		bad.add("certificate", err)
+		bad.Add("certificate", err)
 	}
 	if f.Federation != nil {
 		given++
 		c.Federation = &entra.Federation{Audience: cmp.Or(f.Federation.Audience, entra.DefaultAudience)}
-		bad.add("federation", entra.CheckAudience(c.Federation.Audience))
+		bad.Add("federation", entra.CheckAudience(c.Federation.Audience))
 	}
 	switch {
 	case given == 0:
-		bad.add("client_secret", errors.New("is required, or certificate or federation"))
+		bad.Add("client_secret", errors.New("is required, or certificate or federation"))
 	case given > 1:
-		bad.add("client_secret", errors.New("cannot be combined: send only one of client_secret, certificate and federation"))
+		bad.Add("client_secret", errors.New("cannot be combined: send only one of client_secret, certificate and federation"))
 	}
 	if f.ClientSecretExpiresAt != "" {
 		expires, err := parseSecretExpiry(f.ClientSecretExpiresAt, now)
 		if err == nil && f.ClientSecret == (entra.Secret{}) {
 			err = errors.New("is only for client_secret, which is missing")
 		}
-		bad.add("client_secret_expires_at", err)
+		bad.Add("client_secret_expires_at", err)
 		c.SecretExpiresAt = expires
 	}
 	return c

@@ -16,8 +16,12 @@ type need struct {
 	err   error // an [entra.Error], or the context's
 }
 
-func (n *need) ask(ctx context.Context, client *entra.Client, app App, c Connection) (entra.Token, error) {
+func (n *need) get(ctx context.Context, client *entra.Client, app App, c Connection) (entra.Token, error) {
 	n.once.Do(func() { n.token, n.err = client.Token(ctx, app.Registration, c.Scope, c.TenantID) })
+	if n.err == nil && n.token.RequestedAt.Before(c.RefreshedAt) {
+		// The connection has been refreshed since the shared token was requested.
+		return client.Token(ctx, app.Registration, c.Scope, c.TenantID)
+	}
 	return n.token, n.err
 }
 

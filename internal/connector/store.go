@@ -43,8 +43,8 @@ type Store interface {
 	// the connection is there by now, or if others are at work on it.
 	Invite(ctx context.Context, c Connection, link Link) error
 	// CreateConnection stores a new connection with its first token, and returns it with its secret's
-	// name and ARN. It fails with ErrExists, and with a [*ConflictError] if something else has its
-	// name.
+	// name and ARN. It fails with ErrExists, also if there is no longer what was there when Connection
+	// returned its Version, and with a [*ConflictError] if something else has its name.
 	CreateConnection(ctx context.Context, c Connection, token entra.Token) (Connection, error)
 	// DeleteConnection deletes a connection. It fails with ErrNotFound, and with a [*ConflictError] if
 	// the state of its secret forbids it.

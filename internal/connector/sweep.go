@@ -128,7 +128,7 @@ type sweep struct {
 	apps  map[string]*sweptApp // used by the goroutine that looks, and after the run
 	needs needs                // used by the goroutine that looks
 
-	// mu guards each app's tally and the parts of report that workers change. The rest of report
+	// mu guards each app's health and the parts of report that workers change. The rest of report
 	// belongs to the goroutine that looks.
 	mu     sync.Mutex
 	report SweepReport
@@ -137,9 +137,9 @@ type sweep struct {
 // sweptApp is an app as it was read for the sweep, or why it could not be, and what became of its
 // connections.
 type sweptApp struct {
-	app   App
-	err   error
-	tally tally
+	app    App
+	err    error
+	health Health
 }
 
 func (s *sweep) all(ctx context.Context) error {
@@ -178,11 +178,11 @@ func (s *sweep) only(ctx context.Context, refs []ConnectionRef) error {
 			found = append(found, c)
 			continue
 		case errors.Is(err, ErrNotFound):
-			s.failed(new(tally), SweepFailure{ref.String(), CodeNotFound, StatusRefused}, entra.Refused.String())
+			s.failed(new(Health), SweepFailure{ref.String(), CodeNotFound, StatusRefused}, entra.Refused.String())
 		case timedOut(err):
 			s.count(&s.report.Deferred)
 		default:
-			s.failed(new(tally), SweepFailure{ref.String(), storeCode(err), StatusRetrying}, failedInStore)
+			s.failed(new(Health), SweepFailure{ref.String(), storeCode(err), StatusRetrying}, failedInStore)
 			broken = err
 		}
 		s.report.Checked++
@@ -209,7 +209,7 @@ func (s *sweep) pick(ctx context.Context, page []Connection) {
 		isWaiting := waiting(c, app.app, now) || isDue && spent(c, now)
 		switch {
 		case s.force, isDue && !isWaiting:
-			s.queue.put(dueConnection{Connection: c, app: app, need: s.needs.of(app.app, c)})
+			s.queue.put(&dueConnection{Connection: c, app: app, need: s.needs.of(app.app, c)})
 			continue
 		case isWaiting:
 			s.report.Waiting++
@@ -241,11 +241,7 @@ func (s *sweep) readApps(ctx context.Context, page []Connection) {
 
 // refreshDue takes what is due from the queue. It starts nothing once starting has ended.
 func (s *sweep) refreshDue(ctx, starting context.Context) {
-	for {
-		c, ok := s.queue.take()
-		if !ok {
-			return
-		}
+	for c := s.queue.take(); c != nil; c = s.queue.take() {
 		if starting.Err() == nil {
 			s.refresh(ctx, c)
 		} else {
@@ -256,43 +252,36 @@ func (s *sweep) refreshDue(ctx, starting context.Context) {
 	}
 }
 
-func (s *sweep) refresh(ctx context.Context, due dueConnection) {
+func (s *sweep) refresh(ctx context.Context, due *dueConnection) {
 	ctx = WithCalls(ctx)
 	app, before := due.app.app, due.Connection
-	ask := func(ctx context.Context) (entra.Token, error) {
-		token, err := due.need.ask(ctx, s.Entra, app, before)
-		if err == nil && token.RequestedAt.Before(before.RefreshedAt) {
-			// The connection has been refreshed since the shared token was requested.
-			return s.Entra.Token(ctx, app.Registration, before.Scope, before.TenantID)
-		}
-		return token, err
-	}
-	r := refresh{s.Store, ask, s.Now, s.Log, s.Changed}
+	r := &Refresher{Store: s.Store, Now: s.Now, Log: s.Log, Changed: s.Changed}
 	after, err := before, due.app.err
 	switch {
 	case before.TenantID == "":
 		err = refusal(before.Failure.Code)
 		s.Log.WarnContext(ctx, "refresh failed", "connection", before.String(), "code", before.Failure.Code, "status", StatusRefused)
 	case err == nil:
-		after, err = r.of(ctx, app, before)
+		token, tokenErr := due.need.get(ctx, s.Entra, app, before)
+		after, err = r.record(ctx, app, before, token, tokenErr)
 	case errors.Is(err, ErrNotFound):
 		missing := refusal(CodeAppMissing)
 		after, err = r.failed(ctx, app, before, missing), missing
 	}
 
-	var refused *entra.Error
+	var failure *entra.Error
 	switch {
 	case err == nil:
 		s.count(&s.report.Refreshed)
-	case errors.As(err, &refused):
-		s.failed(&due.app.tally, SweepFailure{before.String(), refused.Code, after.Status()}, refused.Class.String())
+	case errors.As(err, &failure):
+		s.failed(&due.app.health, SweepFailure{before.String(), failure.Code, after.Status()}, failure.Class.String())
 	case errors.Is(err, ErrNotFound):
 		s.count(&s.report.Stale) // deleted since it was listed, which is no failure
 		return
 	case timedOut(err):
 		s.count(&s.report.Deferred)
 	default:
-		s.failed(&due.app.tally, SweepFailure{before.String(), storeCode(err), StatusRetrying}, failedInStore)
+		s.failed(&due.app.health, SweepFailure{before.String(), storeCode(err), StatusRetrying}, failedInStore)
 	}
 	s.saw(due.app, before, after)
 }
@@ -303,39 +292,37 @@ func (s *sweep) count(n *int) {
 	*n++
 }
 
-func (s *sweep) failed(of *tally, f SweepFailure, class string) {
+func (s *sweep) failed(of *Health, f SweepFailure, class string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	of.fail(class)
+	s.report.Health.fail(class)
 	s.report.Failed++
 	if len(s.report.Failures) < maxFailures {
 		s.report.Failures = append(s.report.Failures, f)
 	}
 }
 
-// saw adds a connection to its app's tally, as it was before and after the sweep.
 func (s *sweep) saw(app *sweptApp, before, after Connection) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	app.tally.see(before, after)
+	app.health.see(before, after)
+	s.report.Health.see(before, after)
 }
 
 // finish sums up, and reports the credentials that expire soon.
 func (s *sweep) finish(ctx context.Context) SweepReport {
-	report, now := s.report, s.Now()
+	report := s.report
 	report.Due = report.Refreshed + report.Failed + report.Deferred
 	report.Apps = make(map[string]Health)
-	var all tally
 	for _, name := range slices.Sorted(maps.Keys(s.apps)) {
 		app := s.apps[name]
-		report.Apps[name] = app.tally.health(now)
-		all.add(app.tally)
-		if e, ok := app.app.Expiring(now); ok {
+		report.Apps[name] = app.health
+		if e, ok := app.app.Expiring(s.Now()); ok {
 			s.Log.WarnContext(ctx, "credential expires", "app", e.App, "credential", e.Credential,
 				"expires_at", e.ExpiresAt, "within_days", e.WithinDays)
 			report.Expiring = append(report.Expiring, e)
 		}
 	}
-	report.Health = all.health(now)
 	return report
 }

@@ -223,7 +223,10 @@ func (w *world) seed(n int, left time.Duration, failure *connector.Failure) conn
 		w.must(err)
 	}
 	token := entra.Token{TenantID: tenant(n), Type: "Bearer", AccessToken: entra.NewSecret("seeded"), ExpiresIn: 3600, RequestedAt: w.Now().Add(left - time.Hour)}
-	c, err := w.store.CreateConnection(w.t.Context(), seeded(n, token, failure), token)
+	c := seeded(n, token, failure)
+	before, _ := w.store.Connection(w.t.Context(), c.ConnectionRef)
+	c.Version = before.Version
+	c, err := w.store.CreateConnection(w.t.Context(), c, token)
 	w.must(err)
 	return c
 }

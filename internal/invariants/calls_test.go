@@ -1,6 +1,7 @@
 package invariants
 
 import (
+	"fmt"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -11,6 +12,7 @@ import (
 
 // Whatever AWS answers again and again, no request makes more than 40 calls, or goes on until its time is over.
 func TestNoEndlessLoop(t *testing.T) {
+	t.Parallel()
 	for _, op := range []string{"CreateSecret", "UpdateSecret", "TagResource", "RestoreSecret"} {
 		for _, code := range []string{"ResourceExistsException", "ResourceNotFoundException", "InvalidRequestException"} {
 			t.Run(op+" always answers "+code, func(t *testing.T) {
@@ -18,7 +20,7 @@ func TestNoEndlessLoop(t *testing.T) {
 				w := newWorld(t, false)
 				for _, first := range []call{rotate, again, put, drop, refresh, refused, sweepAll, remove} {
 					for _, scene := range scenes {
-						w.reset(scene.setUp)
+						w.reset(scene.setUp, 0)
 						w.Secrets.Fail(secretstoretest.Fault{Op: op, Error: code})
 						w.Secrets.ResetCalls()
 						status := first.do(w, w.Connector)
@@ -42,6 +44,7 @@ func TestNoEndlessLoop(t *testing.T) {
 
 // Of two callers who create an app under one name at once, only one succeeds, unless both want the same app.
 func TestOneAppByTwo(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, false)
 	for _, tt := range []struct {
 		second string
@@ -50,7 +53,7 @@ func TestOneAppByTwo(t *testing.T) {
 		{stacktest.Body("client_id", stacktest.OtherID), 409},
 		{stacktest.Body(), 200},
 	} {
-		w.reset(nil)
+		w.reset(nil, 0)
 		var once atomic.Bool
 		w.Secrets.Before(func(op, _ string) {
 			if op == "CreateSecret" && once.CompareAndSwap(false, true) {
@@ -63,5 +66,61 @@ func TestOneAppByTwo(t *testing.T) {
 			t.Errorf("the app is %v, want that of %s", app, tt.second)
 		}
 		w.Call("POST", "/connections/default/"+stacktest.TenantA+"/refresh", "").Want(t, 200)
+	}
+}
+
+// An app with connections is replaced only once it is proved, even if the connections are seconds old and the
+// list still shows others. Connections that are gone prove nothing.
+func TestProof(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, false)
+	replace := func(want int) {
+		t.Helper()
+		w.twin.Call("PUT", "/apps/default", stacktest.AppBody("client_id", disabledApp)).Want(t, want)
+	}
+	provision := func(tenant, name string) {
+		t.Helper()
+		w.twin.Call("POST", "/connections", stacktest.Object("tenant_id", tenant, "connection", name)).Want(t, 201)
+	}
+	w.reset([]call{provide}, 0)
+	remove.do(w, w.twin)
+	replace(200)
+
+	w.reset([]call{provide}, 0)
+	remove.do(w, w.twin)
+	provision(stacktest.TenantB, "b")
+	w.refuseOnce(stacktest.TenantB)
+	w.twin.Call("PUT", "/apps/default", stacktest.AppBody("client_secret", stacktest.NewSecret)).Want(t, 422)
+
+	// Then an app has so many that it does not name the last.
+	w.reset([]call{put}, 0)
+	for i := range 20 {
+		name := fmt.Sprint("x", i)
+		provision(stacktest.TenantA, name)
+		w.twin.Call("DELETE", "/connections/default/"+name, "").Want(t, 204)
+	}
+	provision(stacktest.TenantA, "last")
+	replace(503)
+	w.pass(later)
+	replace(422)
+}
+
+// AWS refuses to delete, and the connector was interrupted in between. The connection works again once the
+// same call has been made again.
+func TestRefusedDeletion(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, false)
+	w.reset([]call{provide}, 0)
+	w.Secrets.Fail(secretstoretest.Fault{Op: "TagResource", Times: 1, Delay: 1}) // answered as usual
+	w.Secrets.Fail(secretstoretest.Fault{Op: "TagResource", Error: "InternalServiceError"})
+	w.Secrets.Fail(secretstoretest.Fault{Op: "DeleteSecret", Error: "AccessDeniedException"})
+	if status := remove.do(w, w.Connector); status < 400 || w.get().state() != unfinished {
+		t.Fatalf("%d, %+v", status, w.get())
+	}
+	w.Secrets.ClearFaults()
+	w.Secrets.Fail(secretstoretest.Fault{Op: "DeleteSecret", Error: "AccessDeniedException"})
+	w.minute()
+	if status := remove.do(w, w.twin); status < 400 || w.get().Status != "ok" {
+		t.Errorf("%d, %+v", status, w.get())
 	}
 }

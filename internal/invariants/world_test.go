@@ -6,6 +6,9 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"flag"
+	"fmt"
+	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -20,9 +23,51 @@ import (
 
 func TestMain(m *testing.M) {
 	flag.Parse()
-	flag.Set("test.parallel", "8") // they wait more than they work
+	flag.Set("test.parallel", "12") // they wait more than they work
 	stacktest.Main(m)
 }
+
+var (
+	share = flag.Int("share", 15, "run one in so many of the generated orders and interruptions")
+	seed  = flag.Uint64("seed", 1, "which of them, and what is chosen at random")
+	only  = flag.String("only", "", "run those whose name contains this")
+)
+
+// job is something that is run in a world.
+type job struct {
+	name   string
+	writes bool // whether a refused UpdateSecret writes its Description
+	run    func(w *world)
+}
+
+// runAll runs jobs in a few worlds, since it takes longer to start a world than to run most jobs.
+func runAll(t *testing.T, jobs []job) {
+	queues := map[bool]chan job{false: make(chan job, len(jobs)), true: make(chan job, len(jobs))}
+	for _, j := range jobs {
+		if strings.Contains(j.name, *only) {
+			queues[j.writes] <- j
+		}
+	}
+	t.Run("worlds", func(t *testing.T) {
+		for writes, queue := range queues {
+			close(queue)
+			for range 4 {
+				t.Run(fmt.Sprintf("a refused update writes its description: %t", writes), func(t *testing.T) {
+					t.Parallel()
+					w := newWorld(t, writes)
+					for j := range queue {
+						w.name = j.name
+						j.run(w)
+					}
+				})
+			}
+		}
+	})
+}
+
+// sampled reports whether to run the nth of what a job generates. As many seeds as -share says run
+// everything.
+func sampled(n int) bool { return (uint64(n)+*seed)%uint64(*share) == 0 }
 
 // refusal is a code that a person has to mend.
 const refusal = "AADSTS7000112"
@@ -33,9 +78,12 @@ const disabledApp = "eeeeeeee-0000-4000-8000-000000000005"
 // world is the built functions twice, between stand-ins that they share.
 type world struct {
 	*stacktest.Connector
-	t     *testing.T
-	twin  *stacktest.Connector
-	clock *clock
+	t       *testing.T
+	name    string // of the job
+	twin    *stacktest.Connector
+	callers []*stacktest.Connector // who act by turns
+	turns   *turns
+	clock   *clock
 }
 
 // clock is that of the stand-in Secrets Manager.
@@ -75,21 +123,26 @@ func (w *world) pass(d time.Duration) {
 	w.clock.t = w.clock.t.Add(d)
 }
 
-// later lets the list catch up, and whatever was under way end.
-func (w *world) later() { w.pass(11 * time.Minute) }
+// later is when the list has caught up, and whatever was under way has ended.
+const later = 11 * time.Minute
 
-// reset forgets everything, and sets the scene.
-func (w *world) reset(setUp []call) {
+// reset forgets everything, and sets the scene. AWS's clock may be wrong by some minutes, or ours.
+func (w *world) reset(setUp []call, skew time.Duration) {
 	w.t.Helper()
 	w.Secrets.Reset()
 	w.Entra.ClearFaults()
+	w.pass(time.Until(w.clock.Now()) * -1)
+	w.pass(skew - later)
 	for _, c := range setUp {
 		if status := c.do(w, w.twin); status/100 != 2 {
-			w.t.Fatalf("setting the scene: %s answers %d", c.name, status)
+			w.t.Fatalf("%s: setting the scene: %s answers %d", w.name, c.name, status)
 		}
 	}
-	w.later()
+	w.pass(later)
 }
+
+// skews are what AWS's clock may be ahead of ours.
+var skews = []time.Duration{0, -5 * time.Minute, 5 * time.Minute}
 
 // refuseOnce makes Entra unavailable for the next request for a tenant.
 func (w *world) refuseOnce(tenant string) {
@@ -117,29 +170,44 @@ func (w *world) shown(name string) (c connection) {
 	return c
 }
 
-// exists reports whether the API shows a connection of a tenant.
-func (w *world) exists() bool { return w.get().TenantID != "" }
-
-func (w *world) tenant() string { return w.get().TenantID }
-
-// consistent holds what integrations read against what the API shows and against what Entra says about
-// the token itself.
-func (w *world) consistent(fail func(format string, args ...any)) {
-	w.t.Helper()
-	w.consistentAs("default/c", fail)
+// state is the tenant that the API shows for a connection, if there is one.
+func (c connection) state() string {
+	if c.Error.Code == "deletion_unfinished" || c.Error.Code == "unreadable_state" {
+		return unfinished
+	}
+	return c.TenantID
 }
 
-func (w *world) consistentAs(name string, fail func(format string, args ...any)) {
+const unfinished = "unfinished"
+
+// failer reports what is wrong.
+type failer func(format string, args ...any)
+
+func (w *world) failer(what string) failer {
+	return func(format string, args ...any) {
+		w.t.Helper()
+		w.t.Errorf("%s: %s: %s\n%s", w.name, what, fmt.Sprintf(format, args...), w.dump())
+	}
+}
+
+// consistent holds what integrations read against what the API shows and against what Entra says about
+// the token itself. It returns what the API shows.
+func (w *world) consistent(fail failer) connection {
 	w.t.Helper()
-	shown := w.shown(name)
+	return w.consistentAs("default/c", fail)
+}
+
+func (w *world) consistentAs(name string, fail failer) (shown connection) {
+	w.t.Helper()
+	shown = w.shown(name)
 	value, ok := w.Secrets.Value("entra/connections/" + name)
 	if shown.TenantID == "" || !ok {
-		return
+		return shown
 	}
 	var six map[string]string
 	if json.Unmarshal([]byte(value), &six) != nil || len(six) != 6 {
 		fail("the secret of a connection holds %.100s", value)
-		return
+		return shown
 	}
 	token, tenant := claims(six["PAN_SEC_MICROSOFT_ENTRA_ACCESS_TOKEN"]), six["PAN_SEC_MICROSOFT_ENTRA_TENANT_ID"]
 	if tenant != shown.TenantID || token.Tenant != shown.TenantID {
@@ -154,6 +222,37 @@ func (w *world) consistentAs(name string, fail func(format string, args ...any))
 	}
 	if shown.Status == "ok" && shown.ExpiresAt.IsZero() {
 		fail("ok, without an expiry")
+	}
+	return shown
+}
+
+// settled looks whether the next sweep sets everything right, however old its list was before that.
+func (w *world) settled(fail failer) {
+	w.t.Helper()
+	w.sweep(w.twin, `{}`)
+	w.consistent(fail)
+	w.pass(later)
+	w.sweep(w.twin, `{}`)
+	got := w.consistent(fail)
+	if got.TenantID == "" {
+		return
+	}
+	// A refusal that was recorded waits for a person.
+	if refused := got.Status == "refused" && got.Error.Code == refusal; got.ExpiresAt.IsZero() || got.Status != "ok" && !refused {
+		fail("after a sweep the connection is %+v", got)
+	}
+	r := w.twin.Call("POST", "/connections/default/c/refresh", "")
+	if got = w.consistent(fail); r.Status != http.StatusOK || got.Status != "ok" {
+		fail("the app does not work: %s", r.Body)
+	}
+}
+
+// answered looks for answers that nobody should get.
+func answered(fail failer, statuses ...int) {
+	for _, s := range statuses {
+		if !slices.Contains([]int{0, 200, 201, 204, 404, 409, 422, 503}, s) {
+			fail("status %d", s)
+		}
 	}
 }
 

@@ -7,15 +7,14 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 	"sync"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"go.yaml.in/yaml/v3"
+
+	"entra-connector/api"
 )
 
 // Document is api/openapi.yaml.
@@ -32,13 +31,8 @@ const address = "file:///openapi.yaml"
 
 // Read is the document of this repository.
 var Read = sync.OnceValues(func() (*Document, error) {
-	_, here, _, _ := runtime.Caller(0)
-	text, err := os.ReadFile(filepath.Join(filepath.Dir(here), "../../api/openapi.yaml"))
-	if err != nil {
-		return nil, err
-	}
 	d := &Document{operations: http.NewServeMux(), schemas: jsonschema.NewCompiler(), compiled: make(map[string]*jsonschema.Schema)}
-	if err := yaml.Unmarshal(text, &d.root); err != nil {
+	if err := yaml.Unmarshal(api.OpenAPI, &d.root); err != nil {
 		return nil, err
 	}
 	d.schemas.AssertFormat()

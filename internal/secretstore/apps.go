@@ -27,10 +27,12 @@ const (
 	listLag = 10 * time.Minute
 )
 
-// App returns an app with its credential.
 func (s *Store) App(ctx context.Context, name string) (connector.App, error) {
 	out, err := s.client.GetSecretValue(ctx, &secretsmanager.GetSecretValueInput{SecretId: aws.String(s.appName(name))}, s.reads.of)
-	if err = s.refused(ctx, "GetSecretValue", s.appName(name), err); err != nil {
+	if err == nil && out.ARN == nil {
+		err = errEmpty
+	}
+	if err = s.writeError(ctx, "GetSecretValue", s.appName(name), err); err != nil {
 		return connector.App{}, err
 	}
 	app, err := decodeApp(name, aws.ToString(out.SecretString), s.now())
@@ -38,18 +40,17 @@ func (s *Store) App(ctx context.Context, name string) (connector.App, error) {
 	return app, err
 }
 
-// LookAtApp returns an app without its credential, and who is working on it.
 func (s *Store) LookAtApp(ctx context.Context, name string) (connector.AppUse, error) {
 	found, err := s.look(ctx, s.appName(name))
 	if err != nil {
 		return connector.AppUse{}, err
 	}
-	st := found.stateOf(appTags(name))
+	st := found.state()
 	switch st {
 	case gone, deleting, vacant:
 		return connector.AppUse{}, connector.ErrNotFound
 	case foreign, locked:
-		return connector.AppUse{}, &connector.ConflictError{Reason: connector.InTheWay, App: name, Secret: found.name, Advice: found.inTheWay()}
+		return connector.AppUse{}, found.conflict()
 	}
 	use := connector.AppUse{ID: found.arn, Untagged: st == untagged, Announced: make(map[string]connector.Announcement)}
 	for key, value := range found.tags {
@@ -61,25 +62,31 @@ func (s *Store) LookAtApp(ctx context.Context, name string) (connector.AppUse, e
 			use.Announced[connection] = connector.Announcement{At: at, Version: version}
 		case key == tagBusy:
 			use.Busy = at.Sub(found.now)
-		case strings.HasPrefix(key, tagHold) && found.now.Sub(at) < busyFor:
+		case strings.HasPrefix(key, tagHold) && found.now.Sub(at) < connector.RequestTime:
 			use.Held = true
 		case announced, strings.HasPrefix(key, tagHold):
 			use.Stale = append(use.Stale, key)
 		}
 	}
 	use.Now = found.now
-	var known bool
-	if use.App, known = decodeAppDescription(name, found); !known {
-		use.App, err = s.App(ctx, name)
-		if errors.Is(err, connector.ErrUnreadable) {
-			use.App, err = connector.App{Name: name}, nil
-		}
-	}
+	use.App, err = s.described(ctx, name, found)
 	use.Version = found.version
 	return use, err
 }
 
-// Apps returns every app without its credential.
+// described returns what an app's Description says, or else its value. Of an unreadable app it returns the
+// name.
+func (s *Store) described(ctx context.Context, name string, found secret) (connector.App, error) {
+	if app, known := decodeAppDescription(name, found); known {
+		return app, nil
+	}
+	app, err := s.App(ctx, name)
+	if errors.Is(err, connector.ErrUnreadable) {
+		return connector.App{Name: name}, nil
+	}
+	return app, err
+}
+
 func (s *Store) Apps(ctx context.Context) ([]connector.App, error) {
 	var apps []connector.App
 	for cursor := ""; ; {
@@ -92,20 +99,18 @@ func (s *Store) Apps(ctx context.Context) ([]connector.App, error) {
 			if connector.CheckName(name) != nil { // a secret that merely lies below the prefix
 				continue
 			}
-			if st := sec.stateOf(appTags(name)); st != live && st != untagged {
+			if st := sec.state(); st != live && st != untagged {
 				continue
 			}
-			app, known := decodeAppDescription(name, sec)
-			if !known {
-				if app, err = s.App(ctx, name); errors.Is(err, connector.ErrNotFound) {
-					continue
-				}
-				// The call budget may not suffice for many edited Descriptions.
-				var failed *connector.StoreError
-				spent := errors.As(err, &failed) && failed.Code == connector.CodeTooManyCalls
-				if app.Name = name; err != nil && !spent && !errors.Is(err, connector.ErrUnreadable) {
-					return nil, err
-				}
+			app, err := s.described(ctx, name, sec)
+			var failed *connector.StoreError
+			switch {
+			case errors.Is(err, connector.ErrNotFound):
+				continue
+			case errors.As(err, &failed) && failed.Code == connector.CodeTooManyCalls:
+				app.Name = name // the call budget may not suffice for many edited Descriptions
+			case err != nil:
+				return nil, err
 			}
 			apps = append(apps, app)
 		}
@@ -123,13 +128,11 @@ func appContent(app connector.App) content {
 	}
 }
 
-// CreateApp stores a new app.
 func (s *Store) CreateApp(ctx context.Context, app connector.App) (version string, err error) {
-	_, version, err = s.create(ctx, s.appName(app.Name), appTags(app.Name), appContent(app))
+	_, version, err = s.create(ctx, s.appName(app.Name), appContent(app))
 	return version, err
 }
 
-// UpdateApp replaces an app.
 func (s *Store) UpdateApp(ctx context.Context, use connector.AppUse, app connector.App) (version string, err error) {
 	if use.Untagged { // its Description alone would say whose it is
 		if err := s.tag(ctx, s.appName(app.Name), use.ID, appTags(app.Name)); err != nil {
@@ -140,7 +143,6 @@ func (s *Store) UpdateApp(ctx context.Context, use connector.AppUse, app connect
 	return s.replace(ctx, s.appName(app.Name), use.ID, app.Version, content, content.livesIn)
 }
 
-// Announce records on an app that a connection is about to be created.
 func (s *Store) Announce(ctx context.Context, use connector.AppUse, c connector.Connection) error {
 	if err := s.prune(ctx, use); err != nil {
 		return err
@@ -162,7 +164,6 @@ func (s *Store) prune(ctx context.Context, use connector.AppUse) error {
 	return s.untag(ctx, s.appName(use.App.Name), use.ID, use.Stale...)
 }
 
-// Hold keeps others from creating connections on an app for as long as a request may take.
 func (s *Store) Hold(ctx context.Context, use connector.AppUse) (release func(context.Context), err error) {
 	name, key := s.appName(use.App.Name), tagHold+rand.Text()
 	if err := s.prune(ctx, use); err != nil {
@@ -178,20 +179,17 @@ func (s *Store) Hold(ctx context.Context, use connector.AppUse) (release func(co
 	return release, s.tag(ctx, name, use.ID, tags)
 }
 
-// DeleteApp deletes an app with a recovery window.
 func (s *Store) DeleteApp(ctx context.Context, use connector.AppUse) error {
-	return s.delete(ctx, s.appName(use.Name), appTags(use.Name), false)
+	return s.delete(ctx, s.appName(use.Name), false)
 }
 
-// FinishDeletion deletes an app whose deletion was interrupted.
 func (s *Store) FinishDeletion(ctx context.Context, app string) error {
-	return s.delete(ctx, s.appName(app), appTags(app), true)
+	return s.delete(ctx, s.appName(app), true)
 }
 
-// untag removes tags.
 func (s *Store) untag(ctx context.Context, name, arn string, keys ...string) error {
 	_, err := s.client.UntagResource(ctx, &secretsmanager.UntagResourceInput{SecretId: aws.String(arn), TagKeys: slices.Sorted(slices.Values(keys))}, s.writes.of)
-	return s.refused(ctx, "UntagResource", name, err)
+	return s.writeError(ctx, "UntagResource", name, err)
 }
 
 func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }

@@ -3,7 +3,7 @@ package secretstore
 import (
 	"encoding/json"
 	"fmt"
-	"strconv"
+	"net/url"
 	"strings"
 	"time"
 
@@ -14,24 +14,18 @@ import (
 // app is the JSON of an app's secret. Its Description is the same without what must not be seen. Both
 // name the kind of credential.
 type app struct {
-	ClientID     string      `json:"client_id"`
-	Credential   string      `json:"credential"`
-	ClientSecret string      `json:"client_secret,omitempty"`
-	Certificate  string      `json:"certificate,omitempty"` // PEM
-	Thumbprint   string      `json:"thumbprint,omitempty"`
-	ExpiresAt    time.Time   `json:"expires_at,omitzero"` // of the credential
-	Federation   *federation `json:"federation,omitempty"`
-	Scope        string      `json:"scope"`
-	Cloud        entra.Cloud `json:"cloud"`
-	ChangedAt    time.Time   `json:"changed_at"`
-	RotatedAt    time.Time   `json:"rotated_at"`
-	Version      string      `json:"version,omitempty"` // in the Description: what it describes
-}
-
-type federation struct {
-	Audience string `json:"audience"`
-	Issuer   string `json:"issuer,omitempty"`
-	Subject  string `json:"subject,omitempty"`
+	ClientID     string            `json:"client_id"`
+	Credential   string            `json:"credential"`
+	ClientSecret string            `json:"client_secret,omitempty"`
+	Certificate  string            `json:"certificate,omitempty"` // PEM
+	Thumbprint   string            `json:"thumbprint,omitempty"`
+	ExpiresAt    time.Time         `json:"expires_at,omitzero"` // of the credential
+	Federation   *entra.Federation `json:"federation,omitempty"`
+	Scope        string            `json:"scope"`
+	Cloud        entra.Cloud       `json:"cloud"`
+	ChangedAt    time.Time         `json:"changed_at"`
+	RotatedAt    time.Time         `json:"rotated_at"`
+	Version      string            `json:"version,omitempty"` // in the Description: what it describes
 }
 
 func encodeApp(a connector.App) string {
@@ -59,13 +53,10 @@ func describeApp(a connector.App, version string) string {
 func newApp(a connector.App) app {
 	stored := app{
 		ClientID: a.ClientID, Credential: a.Credential.Kind(), ExpiresAt: utc(a.Credential.ExpiresAt()),
-		Scope: a.Scope, Cloud: a.Cloud, ChangedAt: utc(a.ChangedAt), RotatedAt: utc(a.RotatedAt),
+		Federation: a.Credential.Federation, Scope: a.Scope, Cloud: a.Cloud, ChangedAt: utc(a.ChangedAt), RotatedAt: utc(a.RotatedAt),
 	}
 	if c := a.Credential.Certificate; c != nil {
 		stored.Thumbprint = c.Thumbprint
-	}
-	if f := a.Credential.Federation; f != nil {
-		stored.Federation = &federation{f.Audience, f.Issuer, f.Subject}
 	}
 	return stored
 }
@@ -106,9 +97,7 @@ func (stored app) app(name string) connector.App {
 	case entra.KindCertificate:
 		a.Credential.Certificate = &entra.Certificate{NotAfter: utc(stored.ExpiresAt), Thumbprint: stored.Thumbprint}
 	case entra.KindFederation:
-		if f := stored.Federation; f != nil {
-			a.Credential.Federation = &entra.Federation{Audience: f.Audience, Issuer: f.Issuer, Subject: f.Subject}
-		}
+		a.Credential.Federation = stored.Federation
 	default:
 		a.Credential.SecretExpiresAt = utc(stored.ExpiresAt)
 	}
@@ -134,18 +123,19 @@ type connection struct {
 	Failure     *failure         `json:"failure,omitempty"`
 }
 
+// failure is a [connector.Failure] as it is stored.
 type failure struct {
-	Code          string    `json:"code"`
-	Title         string    `json:"title,omitempty"`  // where they say more
-	Action        string    `json:"action,omitempty"` // than the code does
-	At            time.Time `json:"at"`
-	AppAsOf       time.Time `json:"app_as_of"` // AppChangedAt
-	Refusals      int       `json:"refusals"`
-	RefusedSince  time.Time `json:"refused_since,omitzero"`
-	NextAttempt   time.Time `json:"next_attempt_at"`
-	TraceID       string    `json:"trace_id,omitempty"`
-	CorrelationID string    `json:"correlation_id,omitempty"`
-	ConsentURL    string    `json:"consent_url,omitempty"`
+	Status        connector.Status `json:"-"` // that of the connection
+	Code          string           `json:"code"`
+	entra.Advice                   // where it says more than the code does
+	At            time.Time        `json:"at"`
+	AppChangedAt  time.Time        `json:"app_as_of"`
+	Refusals      int              `json:"refusals"`
+	RefusedSince  time.Time        `json:"refused_since,omitzero"`
+	NextAttempt   time.Time        `json:"next_attempt_at"`
+	TraceID       string           `json:"trace_id,omitempty"`
+	CorrelationID string           `json:"correlation_id,omitempty"`
+	ConsentURL    string           `json:"consent_url,omitempty"`
 }
 
 // maxDescription is AWS's limit, in characters.
@@ -157,36 +147,29 @@ func describeConnection(c connector.Connection, version string) string {
 		Lifetime: int64(c.Lifetime / time.Second), TokenType: c.TokenType, TenantID: c.TenantID, Cloud: c.Cloud, Scope: c.Scope,
 		Warnings: c.Warnings, WholeAt: utc(c.WholeAt),
 	}
-	f := c.Failure
-	if f == nil {
+	if c.Failure == nil {
 		return encode(d)
 	}
-	d.Failure = &failure{
-		Code: f.Code, At: utc(f.At), AppAsOf: utc(f.AppChangedAt), Refusals: f.Refusals, RefusedSince: utc(f.RefusedSince), NextAttempt: utc(f.NextAttempt),
-		TraceID: f.TraceID, CorrelationID: f.CorrelationID, ConsentURL: f.ConsentURL,
+	f := failure(*c.Failure)
+	f.At, f.AppChangedAt, f.RefusedSince, f.NextAttempt = utc(f.At), utc(f.AppChangedAt), utc(f.RefusedSince), utc(f.NextAttempt)
+	d.Failure = &f
+	if f.Advice != connector.Explain(f.Code) {
+		if whole := encode(d); len(whole) <= maxDescription {
+			return whole
+		}
 	}
-	short := encode(d)
-	if f.Advice == connector.Explain(f.Code) {
-		return short
-	}
-	d.Failure.Title, d.Failure.Action = f.Title, f.Action
-	if whole := encode(d); len(whole) <= maxDescription {
-		return whole
-	}
-	return short
+	f.Advice = entra.Advice{}
+	return encode(d)
 }
 
 // decodeConnection reads a connection from its secret's tags and Description. A Description of another
 // version than the current one says nothing: the state is unknown.
 func decodeConnection(ref connector.ConnectionRef, sec secret) connector.Connection {
 	c := connector.Connection{ConnectionRef: ref, Version: sec.version, SecretName: sec.name, SecretARN: sec.arn}
-	if st := sec.stateOf(connectionTags(ref)); st == invited {
+	if st := sec.state(); st == invited {
 		return sec.invitation(c)
 	} else if st != live {
-		c.Failure, c.Blocked = sec.unreadable(st), st == foreign || st == locked
-		if st == deleting && sec.busy() {
-			c.Failure.Status = connector.StatusRetrying
-		}
+		c.Failure, c.Blocked = sec.unreadable(), st == foreign || st == locked
 		return c
 	}
 	c.TenantID, c.Scope, _ = sec.identity()
@@ -201,14 +184,12 @@ func decodeConnection(ref connector.ConnectionRef, sec secret) connector.Connect
 	c.Cloud, c.TokenType = d.Cloud, d.TokenType
 	c.ExpiresAt, c.RefreshedAt, c.AppRotatedAt, c.Lifetime = d.ExpiresAt, d.RefreshedAt, d.AppAsOf, time.Duration(d.Lifetime)*time.Second
 	c.Warnings, c.WholeAt = d.Warnings, d.WholeAt
-	if f := d.Failure; f != nil {
-		c.Failure = &connector.Failure{
-			Status: d.Status, Code: f.Code, Advice: connector.Explain(f.Code), At: f.At, AppChangedAt: f.AppAsOf, Refusals: f.Refusals,
-			RefusedSince: f.RefusedSince, NextAttempt: f.NextAttempt, TraceID: f.TraceID, CorrelationID: f.CorrelationID, ConsentURL: f.ConsentURL,
+	if d.Failure != nil {
+		f := connector.Failure(*d.Failure)
+		if f.Status = d.Status; f.Title == "" || f.Action == "" {
+			f.Advice = connector.Explain(f.Code)
 		}
-		if f.Action != "" {
-			c.Failure.Advice = entra.Advice{Title: f.Title, Action: f.Action}
-		}
+		c.Failure = &f
 	}
 	return c
 }
@@ -220,6 +201,9 @@ func (d connection) plausible() bool {
 	}
 	if d.ExpiresAt.IsZero() && d.Lifetime == 0 && d.Failure != nil {
 		return true // a failure, of a token about which nothing is known
+	}
+	if _, err := entra.ParseCloud(string(d.Cloud)); err != nil {
+		return false
 	}
 	ends := d.RefreshedAt.Add(time.Duration(d.Lifetime) * time.Second).Truncate(time.Second)
 	return d.Lifetime > 0 && d.ExpiresAt.Equal(ends)
@@ -246,25 +230,12 @@ func scopeTag(scope string) string {
 
 // parseScopeTag returns an empty scope for a tag that scopeTag did not write.
 func parseScopeTag(tag string) string {
-	parts := strings.Split(tag, "=")
-	for i, part := range parts[1:] {
-		if len(part) < 2 {
-			return ""
-		}
-		r, err := strconv.ParseUint(part[:2], 16, 8)
-		if err != nil {
-			return ""
-		}
-		parts[i+1] = string([]byte{byte(r)}) + part[2:]
-	}
-	scope := strings.Join(parts, "") + defaultScope
-	if entra.CheckScope(scope) != nil {
+	resource, err := url.PathUnescape(strings.ReplaceAll(tag, "=", "%"))
+	if err != nil || entra.CheckScope(resource+defaultScope) != nil {
 		return ""
 	}
-	return scope
+	return resource + defaultScope
 }
-
-func encodeToken(t entra.Token) string { return encode(t.Values()) }
 
 // utc returns a time as JSON can write it.
 func utc(t time.Time) time.Time {

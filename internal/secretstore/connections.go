@@ -9,14 +9,13 @@ import (
 	"entra-connector/pkg/entra"
 )
 
-// Connection returns one connection.
 func (s *Store) Connection(ctx context.Context, ref connector.ConnectionRef) (connector.Connection, error) {
 	found, err := s.look(ctx, s.connectionName(ref))
-	if err == nil && found.absent(connectionTags(ref)) {
+	if err == nil && found.absent() {
 		err = connector.ErrNotFound
 	}
 	if err != nil {
-		return connector.Connection{ConnectionRef: ref, Version: found.grave()}, err
+		return connector.Connection{ConnectionRef: ref, Version: found.mark()}, err
 	}
 	return decodeConnection(ref, found), nil
 }
@@ -34,7 +33,7 @@ func (s *Store) Connections(ctx context.Context, app string, limit int, cursor s
 	connections := make([]connector.Connection, 0, len(page))
 	for _, sec := range page {
 		ref, err := connector.ParseConnectionRef(strings.TrimPrefix(sec.name, s.connectionsPrefix()))
-		if err != nil || sec.absent(connectionTags(ref)) { // a secret that merely lies below the prefix
+		if err != nil || sec.absent() { // a secret that merely lies below the prefix
 			continue
 		}
 		connections = append(connections, decodeConnection(ref, sec))
@@ -46,20 +45,20 @@ func connectionContent(c connector.Connection, token entra.Token) content {
 	tags := connectionTags(c.ConnectionRef)
 	tags[tagTenant], tags[tagScope] = c.TenantID, scopeTag(c.Scope)
 	return content{
-		value:    encodeToken(token),
+		value:    encode(token.Values()),
 		describe: func(version string) string { return describeConnection(c, version) },
 		tags:     tags,
 	}
 }
 
-// CreateConnection stores a new connection with its first token.
 func (s *Store) CreateConnection(ctx context.Context, c connector.Connection, token entra.Token) (_ connector.Connection, err error) {
 	c.SecretName = s.connectionName(c.ConnectionRef)
-	c.SecretARN, c.Version, err = s.create(ctx, c.SecretName, connectionTags(c.ConnectionRef), connectionContent(c, token))
+	content := connectionContent(c, token)
+	content.over = c.Version
+	c.SecretARN, c.Version, err = s.create(ctx, c.SecretName, content)
 	return c, err
 }
 
-// SaveToken stores a token and what it says about the connection in one write.
 func (s *Store) SaveToken(ctx context.Context, c connector.Connection, token entra.Token) error {
 	content := connectionContent(c, token)
 	_, err := s.replace(ctx, c.SecretName, c.SecretARN, c.Version, content, content.livesIn)
@@ -71,10 +70,9 @@ func (s *Store) SaveFailure(ctx context.Context, c connector.Connection) error {
 	return s.writeDescription(ctx, c.SecretName, c.SecretARN, describeConnection(c, c.Version))
 }
 
-// DeleteConnection deletes a connection with a recovery window.
 func (s *Store) DeleteConnection(ctx context.Context, ref connector.ConnectionRef) error {
 	return connector.Retry(ctx, func() (again bool, err error) {
-		err = s.delete(ctx, s.connectionName(ref), connectionTags(ref), false)
+		err = s.delete(ctx, s.connectionName(ref), false)
 		return errors.Is(err, connector.ErrExists), err // a claim was faster than the end of a deletion
 	})
 }

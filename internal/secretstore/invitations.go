@@ -36,10 +36,10 @@ func (s *Store) Invite(ctx context.Context, c connector.Connection, link connect
 	tags := connectionTags(c.ConnectionRef)
 	tags[tagScope], tags[tagState] = scopeTag(c.Scope), stateInvited
 	tags[tagInvitation] = strings.TrimSpace(link.Hash() + " " + stamp(c.Invitation.ExpiresAt) + " " + c.Invitation.TenantID)
-	content := content{value: noToken, tags: tags, describe: func(version string) string {
+	content := content{value: noToken, tags: tags, over: c.Version, describe: func(version string) string {
 		return encode(map[string]any{"status": connector.StatusInvited, "version": version})
 	}}
-	_, _, err := s.create(ctx, s.connectionName(c.ConnectionRef), connectionTags(c.ConnectionRef), content)
+	_, _, err := s.create(ctx, s.connectionName(c.ConnectionRef), content)
 	return err
 }
 
@@ -56,13 +56,12 @@ func (s *Store) invited(ctx context.Context, link connector.Link) (found secret,
 	if found, err = s.look(ctx, s.connectionName(link.ConnectionRef)); err != nil {
 		return found, guest, err
 	}
-	own := connectionTags(link.ConnectionRef)
 	hash, inv, ok := found.invite()
-	if !ok || !link.Opens(hash) || !found.taggedWith(own) {
+	if !ok || !link.Opens(hash) || !found.has(found.own) {
 		return found, guest, connector.ErrNotFound
 	}
 	guest = connector.Guest{ConnectionRef: link.ConnectionRef, Invitation: inv, Scope: parseScopeTag(found.tags[tagScope]), SignIns: found.signIns()}
-	switch st := found.stateOf(own); {
+	switch st := found.state(); {
 	case found.deleted, strings.HasPrefix(found.tags[tagState], stateDeleting):
 		guest.State = connector.Revoked
 	case st == live:
@@ -72,16 +71,6 @@ func (s *Store) invited(ctx context.Context, link connector.Link) (found secret,
 		return found, guest, connector.ErrNotFound // somebody has edited the tags
 	}
 	return found, guest, nil
-}
-
-// taggedWith reports whether a secret has the tags.
-func (s secret) taggedWith(tags map[string]string) bool {
-	for key, value := range tags {
-		if s.tags[key] != value {
-			return false
-		}
-	}
-	return true
 }
 
 // invite decodes the tags of an invitation.
@@ -165,8 +154,7 @@ func (s *Store) NoteSignIn(ctx context.Context, link connector.Link, id, tenantI
 }
 
 // Accept stores the first token of an invited connection.
-func (s *Store) Accept(ctx context.Context, link connector.Link, c connector.Connection, token entra.Token) (connector.Connection, error) {
-	own := connectionTags(c.ConnectionRef)
+func (s *Store) Accept(ctx context.Context, link connector.Link, c connector.Connection, token entra.Token, allowed func(context.Context) error) (connector.Connection, error) {
 	err := connector.Retry(ctx, func() (beaten bool, err error) {
 		found, guest, err := s.invited(ctx, link)
 		switch {
@@ -177,10 +165,12 @@ func (s *Store) Accept(ctx context.Context, link connector.Link, c connector.Con
 			return false, connector.ErrExists
 		}
 		c.SecretName = found.name
-		if st := found.stateOf(own); st != invited && st != deleting { // of which an interrupted one is an instance
+		if st := found.state(); st != invited && st != deleting { // of which an interrupted one is an instance
 			return false, connector.ErrExists
 		}
-		c.SecretARN, c.Version, err = s.claim(ctx, found, own, connectionContent(c, token))
+		content := connectionContent(c, token)
+		content.over, content.allowed = found.mark(), allowed
+		c.SecretARN, c.Version, err = s.claim(ctx, found, content)
 		return errors.Is(err, connector.ErrExists), err
 	})
 	return c, err

@@ -17,9 +17,8 @@ import (
 	"entra-connector/internal/connector"
 )
 
-// What AWS allows per second, account and Region (Secrets Manager User Guide,
-// "Quotas"; for ListSecrets the announcement of 2022-11-11). Others in the
-// account use it too.
+// What AWS allows per second, account and Region (Secrets Manager User Guide, "Quotas"; for
+// ListSecrets the announcement of 2022-11-11). Others in the account use it too.
 const (
 	writesQuota = 50
 	listsQuota  = 100

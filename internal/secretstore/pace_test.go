@@ -1,13 +1,15 @@
 //go:build !race
 
-// The Go runtime crashes now and then under the race detector where a bubble selects on a timer's channel, as the AWS SDK
-// and x/time/rate do (runtime.(*timer).maybeRunChan). So tests in bubbles run without it.
+// The Go runtime crashes now and then under the race detector where a bubble selects on a timer's
+// channel, as the AWS SDK and x/time/rate do (runtime.(*timer).maybeRunChan). So tests in bubbles
+// run without it.
 
 package secretstore_test
 
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -26,7 +28,8 @@ func bubble(t *testing.T, s setup, test func(*testing.T, *world)) {
 	})
 }
 
-// An answer that is lost, or breaks off, is asked for again, whether the call has taken effect or not.
+// An answer that is lost, or breaks off, is asked for again, whether the call has taken effect or
+// not.
 func TestLostAnswers(t *testing.T) {
 	for _, fault := range []secretstoretest.Fault{{Drop: true}, {Break: true}, {Drop: true, After: true}, {Break: true, After: true}} {
 		bubble(t, setup{}, func(t *testing.T, w *world) {
@@ -42,6 +45,8 @@ func TestLostAnswers(t *testing.T) {
 				{"DescribeSecret", func() (err error) { use, err = w.LookAtApp(ctx, "default"); return err }},
 				{"TagResource", func() error { return w.Announce(ctx, use, connection(tenantA)) }},
 				{"UntagResource", func() error {
+					ctx, cancel := context.WithTimeout(ctx, time.Minute)
+					defer cancel()
 					release, err := w.Hold(ctx, use)
 					release(ctx)
 					return err
@@ -56,7 +61,7 @@ func TestLostAnswers(t *testing.T) {
 				{"ListSecrets", func() (err error) { _, _, err = w.Connections(ctx, "", 100, ""); return err }},
 				{"TagResource", func() error { return w.DeleteConnection(ctx, ref) }},
 				{"RestoreSecret", func() (err error) {
-					_, err = w.CreateConnection(ctx, connection(tenantB), tokenOf(tenantB, 0))
+					_, err = w.take(t.Context(), tenantB, 0)
 					return err
 				}},
 				{"DeleteSecret", func() error { return w.DeleteConnection(ctx, ref) }},
@@ -82,7 +87,7 @@ func TestLostAnswers(t *testing.T) {
 
 // What a call has written whose answers are all lost is not known, until the next write.
 func TestAllAnswersLost(t *testing.T) {
-	for after, want := range map[bool]string{false: "ok of a until 01:59:59", true: "retrying: What is known of the connection was overtaken"} {
+	for after, want := range map[bool]string{false: "ok of a until 01:59:59", true: "retrying: The state of the connection is unknown"} {
 		bubble(t, setup{}, func(t *testing.T, w *world) {
 			c, next := w.create(), tokenOf(tenantA, time.Hour)
 			w.server.Fail(secretstoretest.Fault{Op: "UpdateSecret", Drop: true, After: after, Times: 3})
@@ -121,6 +126,17 @@ func TestCallsHaveALimit(t *testing.T) {
 				t.Fatalf("a caller without a limit: %v", err)
 			}
 		}
+		// Each edited Description costs a call.
+		for n := range 41 {
+			name := fmt.Sprintf("a%02d", n)
+			_, err := w.CreateApp(t.Context(), connector.App{Name: name, Registration: app.Registration})
+			w.must(err)
+			w.server.Edit("entra/apps/"+name, func(x *secret) { x.Description = "" })
+		}
+		apps, err := w.Apps(connector.WithCalls(t.Context()))
+		if err != nil || len(apps) != 41 || apps[38].ClientID == "" || apps[40].Name != "a40" {
+			t.Errorf("edited apps: %+v, %v", apps, err)
+		}
 	})
 }
 
@@ -142,7 +158,7 @@ func TestWritesKeepToTheCeiling(t *testing.T) {
 			{"replacing", 1, func() (err error) { _, err = w.UpdateApp(ctx, use, use.App); return err }},
 			{"reading", 0, func() (err error) { _, err = w.App(ctx, "default"); return err }},
 			{"marking and deleting", 2, func() error { return w.DeleteApp(ctx, use) }},
-			{"trying to create, restoring, replacing, releasing and tagging", 5, func() (err error) { _, err = w.CreateApp(ctx, app); return err }},
+			{"trying to create, restoring, untagging, tagging, replacing and tagging", 6, func() (err error) { _, err = w.CreateApp(ctx, app); return err }},
 		} {
 			writes += call.writes
 			w.must(call.do())
@@ -175,8 +191,8 @@ func TestWritesKeepToTheCeiling(t *testing.T) {
 	})
 }
 
-// What AWS throttles is written in the end, unless that goes on for ever, and slows other writes down. A
-// secret with too many versions is that secret's trouble alone.
+// What AWS throttles is written in the end, unless that goes on for ever, and slows other writes
+// down. A secret with too many versions is that secret's trouble alone.
 func TestThrottledWrites(t *testing.T) {
 	for _, tt := range []struct {
 		code    string
@@ -208,4 +224,54 @@ func TestThrottledWrites(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Each version has one successor, so of several writes that replace it only the first succeeds. A
+// person who moves the staging label back leaves the successor taken. Then there is another, but
+// not forever.
+func TestOneSuccessor(t *testing.T) {
+	bubble(t, setup{}, func(t *testing.T, w *world) {
+		first := w.create()
+		for n := range 7 {
+			token, want := tokenOf(tenantA, time.Duration(n+1)*time.Minute), "done"
+			if n == 6 {
+				want = connector.CodeContended
+			}
+			if got := outcome(w.SaveToken(t.Context(), with(first, token), token)); got != want {
+				t.Errorf("with the label moved back %d times: %s, want %s", n, got, want)
+			}
+			if got := outcome(w.SaveToken(t.Context(), with(first, tokenOf(tenantA, 0)), tokenOf(tenantA, time.Hour))); got != "changed since it was read" && want == "done" {
+				t.Errorf("over the successor: %s", got)
+			}
+			w.server.Edit(secretName, func(x *secret) { x.Version = first.Version })
+		}
+	})
+	bubble(t, setup{}, func(t *testing.T, w *world) { // meanwhile it is being deleted
+		first, token := w.create(), tokenOf(tenantA, time.Hour)
+		w.must(w.SaveToken(t.Context(), with(first, token), token))
+		w.server.Edit(secretName, func(x *secret) { x.Version, x.Tags[tagState] = first.Version, "deleting 1" })
+		token = tokenOf(tenantA, 2*time.Hour)
+		if err := w.SaveToken(t.Context(), with(first, token), token); err != connector.ErrChanged {
+			t.Errorf("with the label moved back and a deletion begun: %v", err)
+		}
+	})
+	bubble(t, setup{}, func(t *testing.T, w *world) {
+		first := w.create()
+		w.must(w.DeleteConnection(t.Context(), ref))
+		for _, want := range []string{"not found", "changed since it was read", "not found"} { // deleted, taken again, purged and taken again
+			if got := outcome(w.SaveToken(t.Context(), first, tokenOf(tenantA, 2*time.Hour))); got != want {
+				t.Errorf("over the same name: %s, want %s", got, want)
+			}
+			if c, err := w.Connection(t.Context(), ref); err == nil && shown(c) != "ok of b until 01:59:59" {
+				t.Errorf("the connection of another tenant is %s", shown(c))
+			}
+			if want != "not found" {
+				w.must(w.DeleteConnection(t.Context(), ref))
+				w.ahead += 31 * 24 * time.Hour
+			}
+			if _, err := w.take(t.Context(), tenantB, 0); err != connector.ErrExists {
+				w.must(err)
+			}
+		}
+	})
 }

@@ -14,6 +14,7 @@ import (
 	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager/types"
+	"github.com/aws/smithy-go/middleware"
 
 	"entra-connector/internal/connector"
 	"entra-connector/pkg/entra"
@@ -40,44 +41,44 @@ type secret struct {
 	description string
 	version     string // ID of the current one; empty if there is none
 	tags        map[string]string
-	replicas    []string // Regions
-	primary     string   // Region of the original, if this secret is a replica
-	owner       string   // the AWS service that manages it, if one does
-	deleted     bool     // waits for the end of its recovery window
+	own         map[string]string // those that say that it is the app's or the connection's of its name
+	replicas    []string          // Regions
+	primary     string            // Region of the original, if this secret is a replica
+	owner       string            // the AWS service that manages it, if one does
+	deleted     bool              // waits for the end of its recovery window
 	changed     time.Time
 	now         time.Time // by the same clock as changed
 }
 
-func describedSecret(out *secretsmanager.DescribeSecretOutput) secret {
-	s := newSecret(out.Name, out.ARN, out.Description, out.VersionIdsToStages, out.Tags, out.PrimaryRegion, out.OwningService, out.DeletedDate, out.LastChangedDate)
-	for _, replica := range out.ReplicationStatus {
-		s.replicas = append(s.replicas, aws.ToString(replica.Region))
+// secret reads what an answer says about a secret.
+func (s *Store) secret(e types.SecretListEntry, answer middleware.Metadata) secret {
+	found := secret{
+		name: aws.ToString(e.Name), arn: aws.ToString(e.ARN), description: aws.ToString(e.Description), version: current(e.SecretVersionsToStages),
+		owner: aws.ToString(e.OwningService), deleted: e.DeletedDate != nil, changed: aws.ToTime(e.LastChangedDate), tags: make(map[string]string, len(e.Tags)),
 	}
-	s.now, _ = awsmiddleware.GetServerTime(out.ResultMetadata)
-	return s
+	found.own = s.ownTags(found.name)
+	for _, tag := range e.Tags {
+		found.tags[aws.ToString(tag.Key)] = aws.ToString(tag.Value)
+	}
+	if parsed, err := awsarn.Parse(found.arn); err == nil && aws.ToString(e.PrimaryRegion) != parsed.Region {
+		found.primary = aws.ToString(e.PrimaryRegion)
+	}
+	var ok bool
+	if found.now, ok = awsmiddleware.GetServerTime(answer); !ok {
+		found.now = s.now()
+	}
+	return found
 }
 
-func listedSecret(e types.SecretListEntry, now time.Time) secret {
-	s := newSecret(e.Name, e.ARN, e.Description, e.SecretVersionsToStages, e.Tags, e.PrimaryRegion, e.OwningService, e.DeletedDate, e.LastChangedDate)
-	s.now = now
-	return s
+// ownTags returns the tags by which the secret of that name is known to be the app's or the connection's.
+func (s *Store) ownTags(name string) map[string]string {
+	if app, ok := strings.CutPrefix(name, s.appsPrefix()); ok {
+		return appTags(app)
+	}
+	ref, _ := connector.ParseConnectionRef(strings.TrimPrefix(name, s.connectionsPrefix()))
+	return connectionTags(ref)
 }
 
-func newSecret(name, id, description *string, versions map[string][]string, tags []types.Tag, primary, owner *string, deleted, changed *time.Time) secret {
-	s := secret{
-		name: aws.ToString(name), arn: aws.ToString(id), description: aws.ToString(description), version: current(versions),
-		owner: aws.ToString(owner), deleted: deleted != nil, changed: aws.ToTime(changed), tags: make(map[string]string, len(tags)),
-	}
-	for _, tag := range tags {
-		s.tags[aws.ToString(tag.Key)] = aws.ToString(tag.Value)
-	}
-	if parsed, err := awsarn.Parse(s.arn); err == nil && aws.ToString(primary) != parsed.Region {
-		s.primary = aws.ToString(primary)
-	}
-	return s
-}
-
-// current returns the ID of the current version.
 func current(versions map[string][]string) string {
 	for id, stages := range versions {
 		if slices.Contains(stages, "AWSCURRENT") {
@@ -102,16 +103,14 @@ const (
 	locked                // AWS lets nobody write it here
 )
 
-// stateOf classifies a secret that has the name of the app or connection with these tags.
-func (s secret) stateOf(own map[string]string) state {
-	ours := len(own) > 0
-	tagged := false
-	for key, value := range own {
+// state classifies the secret.
+func (s secret) state() state {
+	ours, tagged := s.has(s.own), false
+	for key := range s.own {
 		tagged = tagged || s.tags[key] != ""
-		ours = ours && s.tags[key] == value
 	}
 	_, _, named := s.identity()
-	named = named || own[tagConnection] == ""
+	named = named || s.own[tagConnection] == ""
 	switch {
 	case s.primary != "" || s.owner != "":
 		return locked
@@ -150,12 +149,24 @@ func (s secret) changesHands() bool {
 		d.TenantID != "" && (d.TenantID != tenantID || d.Scope != scope)
 }
 
-// grave identifies one deletion of a secret.
-func (s secret) grave() string {
-	if !s.deleted {
+// mark identifies what there was under a name: a version, or one deletion.
+func (s secret) mark() string {
+	switch {
+	case s.deleted:
+		return strconv.FormatInt(s.changed.UnixMilli(), 36)
+	case s.absent():
 		return ""
 	}
-	return strconv.FormatInt(s.changed.UnixMilli(), 36)
+	return s.version
+}
+
+func (s secret) has(tags map[string]string) bool {
+	for key, value := range tags {
+		if s.tags[key] != value {
+			return false
+		}
+	}
+	return true
 }
 
 // keys returns the keys of the tags with one of the prefixes.
@@ -169,11 +180,16 @@ func (s secret) keys(prefixes ...string) (keys []string) {
 }
 
 // claimed reports whether a claim may be at work.
-func (s secret) claimed() bool {
-	return slices.ContainsFunc(s.keys(tagClaim), func(key string) bool {
-		since, err := time.Parse(time.RFC3339, s.tags[key])
-		return err == nil && s.now.Sub(since) < busyFor
-	})
+func (s secret) claimed() bool { return s.recent(tagClaim) > 0 }
+
+// recent is how many callers may be at work, who say so in tags of this prefix.
+func (s secret) recent(prefix string) (n int) {
+	for _, key := range s.keys(prefix) {
+		if since, err := time.Parse(time.RFC3339, s.tags[key]); err == nil && s.now.Sub(since) < connector.RequestTime {
+			n++
+		}
+	}
+	return n
 }
 
 // sameTags reports whether both have the same tags, but for one key and the progress of invitations.
@@ -187,9 +203,7 @@ func (s secret) sameTags(other secret, but string) bool {
 }
 
 // absent reports whether a secret counts as missing.
-func (s secret) absent(own map[string]string) bool {
-	return s.deleted || s.stateOf(own) == vacant
-}
+func (s secret) absent() bool { return s.deleted || s.state() == vacant }
 
 // describesCurrent reports whether the connector wrote the Description, and did so for the current
 // version.
@@ -214,45 +228,49 @@ func (s secret) belongsTo(tags map[string]string) bool {
 	return s.version == "" || tags[tagConnection] == "" // an app names no tenant
 }
 
-// busyFor is how long a secret that is not live is left to whoever changed it last. No request lasts as
-// long.
-const busyFor = time.Minute
+// justChanged reports whether whoever changed a secret that is not live may still be working on it.
+func (s secret) justChanged() bool { return s.now.Sub(s.changed) < connector.RequestTime }
 
-// busy reports whether somebody may still be working on a secret that is not live.
-func (s secret) busy() bool { return s.now.Sub(s.changed) < busyFor }
-
-// unreadable says why a connection's secret cannot be used.
-func (s secret) unreadable(st state) *connector.Failure {
+func (s secret) unreadable() *connector.Failure {
+	const again = "Provision the connection again with POST /connections."
 	f := &connector.Failure{Status: connector.StatusRefused, Code: connector.CodeUnreadable, At: s.changed}
-	switch st {
+	switch s.state() {
 	case deleting:
 		f.Code, f.Advice = connector.CodeUnfinished, connector.Explain(connector.CodeUnfinished)
+		if s.justChanged() {
+			f.Status = connector.StatusRetrying
+		}
 	case emptied:
-		f.Advice = entra.Advice{Title: "The connection's secret has no value", Action: "Provision the connection again with POST /connections."}
+		f.Advice = advice("The connection's secret has no value", again)
 	case untagged:
-		f.Advice = entra.Advice{Title: "The tags of the connection's secret are gone or were edited", Action: "Provision the connection again with POST /connections."}
+		f.Advice = advice("The tags of the connection's secret are gone or were edited", again)
 	default:
 		f.Advice = s.inTheWay()
 	}
 	return f
 }
 
+// conflict reports a secret that the connector must not touch.
+func (s secret) conflict() error {
+	return &connector.ConflictError{Reason: connector.InTheWay, App: s.own[tagApp], Secret: s.name, Advice: s.inTheWay()}
+}
+
 // inTheWay says what is wrong with a secret that the connector must not touch.
 func (s secret) inTheWay() entra.Advice {
 	switch {
 	case s.primary != "":
-		return entra.Advice{Title: "The secret is a replica of one in " + s.primary,
-			Action: "Provision in that Region, or stop the replication to this one and delete the copy."}
+		return advice("The secret is a replica of one in "+s.primary, "Provision in that Region, or stop the replication to this one and delete the copy.")
 	case s.owner != "":
-		return entra.Advice{Title: "The secret is managed by the AWS service " + s.owner, Action: "Use another name, or delete the secret through that service."}
+		return advice("The secret is managed by the AWS service "+s.owner, "Use another name, or delete the secret through that service.")
 	}
 	if _, _, ok := s.identity(); ok {
-		return entra.Advice{Title: "The secret belongs to another connection, tenant or scope", Action: "Use another name, or delete the secret in Secrets Manager."}
+		return advice("The secret belongs to another connection, tenant or scope", "Use another name, or delete the secret in Secrets Manager.")
 	}
-	return entra.Advice{Title: "The secret holds something that the connector did not write", Action: "Use another name, or move the secret out of the way."}
+	return advice("The secret holds something that the connector did not write", "Use another name, or move the secret out of the way.")
 }
 
-// ownTags are those by which an app's or a connection's secret is known.
+func advice(title, action string) entra.Advice { return entra.Advice{Title: title, Action: action} }
+
 func appTags(app string) map[string]string { return map[string]string{tagApp: app} }
 
 func connectionTags(ref connector.ConnectionRef) map[string]string {
@@ -277,9 +295,12 @@ func (s *Store) look(ctx context.Context, name string) (secret, error) {
 	if err != nil {
 		return secret{}, storeError(ctx, "DescribeSecret", name, err)
 	}
-	found := describedSecret(out)
-	if found.now.IsZero() {
-		found.now = s.now()
+	found := s.secret(types.SecretListEntry{
+		Name: out.Name, ARN: out.ARN, Description: out.Description, SecretVersionsToStages: out.VersionIdsToStages, Tags: out.Tags,
+		PrimaryRegion: out.PrimaryRegion, OwningService: out.OwningService, DeletedDate: out.DeletedDate, LastChangedDate: out.LastChangedDate,
+	}, out.ResultMetadata)
+	for _, replica := range out.ReplicationStatus {
+		found.replicas = append(found.replicas, aws.ToString(replica.Region))
 	}
 	return found, nil
 }

@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager/types"
@@ -34,7 +33,7 @@ type Config struct {
 	RecoveryDays    int64             // how long a deleted secret can be restored, 7 to 30; 0: AWS's default of 30
 }
 
-// Store implements [connector.Store]. It is safe for concurrent use.
+// Store implements [connector.Store], which says what each method does. It is safe for concurrent use.
 type Store struct {
 	client *secretsmanager.Client
 	prefix string
@@ -99,14 +98,10 @@ func (s *Store) list(ctx context.Context, prefix string, limit int, cursor strin
 	if err != nil {
 		return nil, "", storeError(ctx, "ListSecrets", prefix, err)
 	}
-	now, ok := awsmiddleware.GetServerTime(out.ResultMetadata)
-	if !ok {
-		now = s.now()
-	}
 	var page []secret
 	for _, entry := range out.SecretList {
 		if strings.HasPrefix(aws.ToString(entry.Name), prefix) {
-			page = append(page, listedSecret(entry, now))
+			page = append(page, s.secret(entry, out.ResultMetadata))
 		}
 	}
 	return page, base64.RawURLEncoding.EncodeToString([]byte(aws.ToString(out.NextToken))), nil

@@ -16,6 +16,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/iotest"
 	"time"
@@ -37,6 +38,8 @@ const (
 	tenantB    = "bbbbbbbb-0000-4000-8000-000000000002"
 	secretName = "entra/connections/default/acme"
 	appName    = "entra/apps/default"
+	tagState   = "entra-connector:state"
+	tagClaim   = "entra-connector:claim:somebody"
 )
 
 var (
@@ -117,6 +120,9 @@ func (w *world) Do(r *http.Request) (response *http.Response, err error) {
 	if w.change != nil {
 		body = w.change(strings.TrimPrefix(r.Header.Get("X-Amz-Target"), "secretsmanager."), body)
 	}
+	if wait, ok := r.Context().Value(gate{}).(func()); ok {
+		wait()
+	}
 	answer := httptest.NewRecorder()
 	defer func() {
 		if recover() == nil {
@@ -134,6 +140,18 @@ func (w *world) Do(r *http.Request) (response *http.Response, err error) {
 	return answer.Result(), nil
 }
 
+type gate struct{}
+
+// gated returns a context that calls f before the n-th call to AWS that is made with it.
+func gated(ctx context.Context, n int, f func()) context.Context {
+	calls := 0
+	return context.WithValue(ctx, gate{}, func() {
+		if calls++; calls == n+1 {
+			f()
+		}
+	})
+}
+
 // must fails the test at an error.
 func (w *world) must(err error) {
 	w.t.Helper()
@@ -147,9 +165,17 @@ func (w *world) create() connector.Connection {
 	w.t.Helper()
 	_, err := w.CreateApp(w.t.Context(), app)
 	w.must(err)
-	c, err := w.CreateConnection(w.t.Context(), connection(tenantA), tokenOf(tenantA, 0))
+	c, err := w.take(w.t.Context(), tenantA, 0)
 	w.must(err)
 	return c
+}
+
+// take creates default/acme for a tenant, as the connector does, which looks first what is there.
+func (w *world) take(ctx context.Context, tenant string, at time.Duration) (connector.Connection, error) {
+	found, _ := w.Connection(ctx, ref)
+	c := connection(tenant)
+	c.Version = found.Version
+	return w.CreateConnection(ctx, c, tokenOf(tenant, at))
 }
 
 // remove deletes the app and default/acme.
@@ -157,6 +183,9 @@ func (w *world) remove() {
 	w.t.Helper()
 	w.must(w.DeleteConnection(w.t.Context(), ref))
 	w.must(w.DeleteApp(w.t.Context(), connector.AppUse{App: app}))
+	if _, err := w.App(w.t.Context(), "default"); err != connector.ErrNotFound {
+		w.t.Errorf("the deleted app: %v", err)
+	}
 }
 
 // read returns default/acme as it is stored.
@@ -184,7 +213,8 @@ func outcome(err error) string {
 	return err.Error()
 }
 
-// What is stored is a contract with integrations, with people in the console, and with the next version of the connector.
+// What is stored is a contract with integrations, with people in the console, and with the next
+// version of the connector.
 func TestStoredForm(t *testing.T) {
 	w := open(t, setup{})
 	_, err := w.CreateApp(t.Context(), app)
@@ -226,6 +256,15 @@ func TestStoredForm(t *testing.T) {
 	readApp, err := w.App(t.Context(), "default")
 	if err != nil || !readApp.Credential.Equal(app.Credential) || !readApp.ChangedAt.Equal(start) || readApp.Scope != app.Scope || readApp.Version != use.Version {
 		t.Errorf("app read back: %+v, %v", readApp, err)
+	}
+	// 0.1.0 named no version and no state.
+	w.server.Edit(appName, func(x *secret) {
+		x.Description = strings.Replace(x.Description, `,"version":"`+x.Version+`"`, "", 1)
+		delete(x.Tags, tagState)
+	})
+	use, err = w.LookAtApp(t.Context(), "default")
+	if listed, listErr := w.Apps(t.Context()); err != nil || listErr != nil || !reflect.DeepEqual(use.App, readApp) || !reflect.DeepEqual(listed, []connector.App{readApp}) {
+		t.Errorf("as 0.1.0 stored it, looked at: %+v, %v, listed: %+v, %v", use.App, err, listed, listErr)
 	}
 
 	// What fits no Description is left to the value.
@@ -274,9 +313,34 @@ func TestWhatIsThere(t *testing.T) {
 	later := func(make func(*world, string)) func(*world, string) {
 		return func(w *world, name string) { make(w, name); w.ahead += 61 * time.Second }
 	}
-	restored := edited(func(x *secret) { x.Tags["entra-connector:state"] = "deleting" })
+	tag := func(key, value string) func(*world, string) {
+		return edited(func(x *secret) { x.Tags[key] = value })
+	}
+	deleting := tag(tagState, "deleting 1")
 	untagged := edited(func(x *secret) { x.Tags = nil })
-	unfinished := "The connection's deletion has begun and not ended"
+	claimed := func(ago time.Duration) func(*world, string) {
+		return later(func(w *world, name string) {
+			tag(tagClaim, time.Now().Add(61*time.Second-ago).UTC().Format(time.RFC3339))(w, name)
+		})
+	}
+	moved := edited(func(x *secret) { x.Description = strings.Replace(x.Description, tenantA, tenantB, 1) })
+	rescoped := edited(func(x *secret) {
+		x.Description = strings.Replace(x.Description, app.Scope, "https://other.example/.default", 1)
+	})
+	empty := func(scope string) func(*world, string) {
+		return func(w *world, name string) {
+			w.server.Edit(name, func(x *secret) {
+				x.Tags = map[string]string{"entra-connector:app": "default", "entra-connector:connection": "acme",
+					"entra-connector:tenant": tenantA, "entra-connector:scope": scope}
+			})
+		}
+	}
+	const (
+		none       = "" // the row is about connections
+		unfinished = "The connection's deletion has not finished"
+		tagsGone   = "refused: The tags of the connection's secret are gone or were edited"
+		other      = "conflict: The secret belongs to another connection, tenant or scope"
+	)
 	rows := []struct {
 		name   string
 		make   func(w *world, name string)
@@ -290,9 +354,26 @@ func TestWhatIsThere(t *testing.T) {
 		{"what works", edited(func(*secret) {}), ok, "done", "already exists", "already exists", "done"},
 		{"deleted", func(w *world, _ string) { w.create(); w.remove() }, "", "not found", "done", "done", "not found"},
 		{"deleted by hand", edited(func(x *secret) { x.Pending = true }), "", "not found", "done", "done", "not found"},
-		{"a deletion or a claim that may be under way", restored, "retrying: " + unfinished, "not found", "busy", "busy", "done"},
-		{"a deletion or a claim that broke off", later(restored), "refused: " + unfinished, "not found", "done", "done", "done"},
+		{"deleted by hand, without tags", edited(func(x *secret) { x.Pending, x.Tags = true, nil }), "", "not found", "done", "done", "not found"},
+		{"deleted, with the tags of another", edited(func(x *secret) { x.Pending, x.Tags["entra-connector:app"] = true, "other" }), "", none, other, other, "not found"},
+		{"somebody's, deleted", func(w *world, name string) {
+			w.server.Put(name, "theirs", "theirs")
+			w.server.Edit(name, func(x *secret) { x.Pending = true })
+		}, "", foreign, foreign, foreign, "not found"},
+		{"a deletion that may be under way", deleting, "retrying: " + unfinished, "not found", "busy", "busy", "done"},
+		{"a deletion that broke off", later(deleting), "refused: " + unfinished, "not found", "done", "done", "done"},
+		{"a claim that may be under way", claimed(30 * time.Second), "refused: " + unfinished, "not found", "busy", "busy", "busy"},
+		{"a claim that broke off at first", claimed(61 * time.Second), ok, "done", "already exists", "already exists", "done"},
+		{"a deletion that broke off, and a claim", later(edited(func(x *secret) { x.Tags[tagState], x.Tags[tagClaim] = "deleting 1", "long ago" })),
+			"refused: " + unfinished, "not found", "done", "done", "done"},
+		{"a claim that has ended", tag(tagClaim, "done"), ok, "done", "already exists", "already exists", "done"},
+		{"a claim that may be under way, with a value", moved, "retrying: " + unfinished, none, "busy", "busy", "done"},
+		{"a claim that broke off, with a value", later(moved), "refused: " + unfinished, none, "done", "done", "done"},
+		{"a claim that broke off, for another scope", later(rescoped), "refused: " + unfinished, none, "done", "done", "done"},
 		{"no value and no tags", func(w *world, name string) { w.server.Edit(name, func(*secret) {}) }, "", "not found", "done", "done", "not found"},
+		{"no value and no tags, deleted", func(w *world, name string) { w.server.Edit(name, func(x *secret) { x.Pending = true }) }, "", "not found", "done", "done", "not found"},
+		{"all tags, and no value", empty("https://graph.microsoft.com"), "refused: The connection's secret has no value", none, "done", other, "done"},
+		{"all tags, for another scope", empty("https://other.example"), "refused: The connection's secret has no value", none, other, other, "done"},
 		{"our tags, and no value", func(w *world, name string) {
 			w.server.Edit(name, func(x *secret) {
 				x.Tags = map[string]string{"entra-connector:app": "default"}
@@ -301,19 +382,21 @@ func TestWhatIsThere(t *testing.T) {
 				}
 			})
 		}, "refused: The connection's secret has no value", "not found", "done", "done", "done"},
-		{"tags gone", later(untagged), "refused: The tags of the connection's secret are gone", "done", "done", foreign, "done"},
-		{"tags gone just now", untagged, "refused: The tags of the connection's secret are gone", "done", "busy", foreign, "done"},
+		{"tags gone", later(untagged), tagsGone, "done", "done", foreign, "done"},
+		{"tags gone just now", untagged, tagsGone, "done", "busy", foreign, "done"},
+		{"tags gone, of another scope", later(edited(func(x *secret) {
+			x.Tags, x.Description = nil, strings.Replace(x.Description, app.Scope, "https://other.example/.default", 1)
+		})), tagsGone, none, foreign, foreign, "done"},
+		{"a scope that is none", later(tag("entra-connector:scope", "=4")), tagsGone, none, "done", foreign, "done"},
+		{"a tenant that is none", later(tag("entra-connector:tenant", "contoso.com")), tagsGone, none, "done", foreign, "done"},
 		{"tags and Description gone", edited(func(x *secret) { x.Tags, x.Description = nil, "" }), refused(foreign), foreign, foreign, foreign, foreign},
-		{"the tags of another", edited(func(x *secret) { x.Tags["entra-connector:app"] = "other" }), refused(foreign), foreign, foreign, foreign, foreign},
+		{"the tags of another", tag("entra-connector:app", "other"), refused(other), none, other, other, other},
+		{"only the tag of another", edited(func(x *secret) { x.Tags = map[string]string{"entra-connector:app": "other"} }), refused(foreign), foreign, foreign, foreign, foreign},
 		{"somebody's secret", func(w *world, name string) { w.server.Put(name, "theirs", "theirs") }, refused(foreign), foreign, foreign, foreign, foreign},
 		{"a replica", edited(func(x *secret) { x.PrimaryRegion = "eu-west-1" }), refused(replica), replica, replica, replica, replica},
 		{"a primary, here", edited(func(x *secret) { x.PrimaryRegion, x.Replicas = "us-east-1", []string{"eu-west-1"} }), ok, "done",
 			"already exists", "already exists", "conflict: replicas in eu-west-1"},
 		{"managed", edited(func(x *secret) { x.OwningService = "rds" }), refused(managed), managed, managed, managed, managed},
-		{"a scope that is none", edited(func(x *secret) { x.Tags["entra-connector:scope"] = "=4" }),
-			"refused: The tags of the connection's secret are gone", "done", "already exists", "already exists", "done"},
-		{"a tenant that is none", edited(func(x *secret) { x.Tags["entra-connector:tenant"] = "common" }),
-			"refused: The tags of the connection's secret are gone", "done", "already exists", "already exists", "done"},
 	}
 	for _, tt := range rows {
 		// attempt does something to a new world, and holds the outcome against what is wanted.
@@ -335,15 +418,18 @@ func TestWhatIsThere(t *testing.T) {
 		if tt.shows == "" && (len(page) != 0 || err == nil) || tt.shows != "" && (len(page) != 1 || shown(page[0]) != tt.shows || shown(one) != tt.shows) {
 			t.Errorf("%s: listed as %+v, read as %+v, %v, want %q", tt.name, page, one, err, tt.shows)
 		}
+		if blocked := strings.HasPrefix(tt.shows, "refused") && strings.HasPrefix(tt.remove, "conflict"); one.Blocked != blocked {
+			t.Errorf("%s: blocked %t", tt.name, one.Blocked)
+		}
 		for tenant, want := range map[string]string{tenantA: tt.claim, tenantB: tt.other} {
 			w := attempt("provisioning for "+tenant[:1], secretName, want, func(w *world) error {
-				_, err := w.CreateConnection(t.Context(), connection(tenant), tokenOf(tenant, time.Minute))
+				_, err := w.take(t.Context(), tenant, time.Minute)
 				return err
 			})
 			x, _ := w.server.Look(secretName)
-			tags := maps.Clone(x.Tags)
-			if delete(tags, "entra-connector:state"); want == "done" && (w.read().TenantID != tenant || w.read().Failure != nil || len(tags) != 4 || !strings.Contains(x.Value, tenant)) {
-				t.Errorf("%s: provisioned for %s it is %+v, and holds %s", tt.name, tenant, w.read(), x.Value)
+			maps.DeleteFunc(x.Tags, func(key, value string) bool { return value == "done" }) // of the claim
+			if want == "done" && (w.read().TenantID != tenant || w.read().Failure != nil || len(x.Tags) != 5 || !strings.Contains(x.Value, tenant)) {
+				t.Errorf("%s: provisioned for %s it is %+v, with %v, and holds %s", tt.name, tenant, w.read(), x.Tags, x.Value)
 			}
 		}
 		w = attempt("deleting", secretName, tt.remove, func(w *world) error { return w.DeleteConnection(t.Context(), ref) })
@@ -351,16 +437,52 @@ func TestWhatIsThere(t *testing.T) {
 			t.Errorf("%s: deleted it is %v", tt.name, err)
 		}
 
+		if tt.app == none {
+			continue
+		}
 		attempt("looking at the app", appName, tt.app, func(w *world) error { _, err := w.LookAtApp(t.Context(), "default"); return err })
 		attempt("creating the app", appName, tt.claim, func(w *world) error { _, err := w.CreateApp(t.Context(), app); return err })
 		attempt("deleting the app", appName, tt.remove, func(w *world) error { return w.DeleteApp(t.Context(), connector.AppUse{App: app}) })
+		finish := tt.remove
+		switch {
+		case tt.app == "done":
+			finish = "already exists"
+		case tt.name == "our tags, and no value":
+			finish = "not found"
+		}
+		attempt("finishing the app's deletion", appName, finish, func(w *world) error { return w.FinishDeletion(t.Context(), "default") })
+		w = attempt("listing apps", appName, "done", func(w *world) error { _, err := w.Apps(t.Context()); return err })
+		if apps, _ := w.Apps(t.Context()); (len(apps) == 1) != (tt.app == "done") {
+			t.Errorf("%s: the apps are %+v", tt.name, apps)
+		}
+		if tt.app != "done" {
+			continue
+		}
+		// Whoever writes to the app restores tags that are gone.
+		for what, do := range map[string]func(*world, connector.AppUse) error{
+			"replacing the app": func(w *world, use connector.AppUse) error {
+				_, err := w.UpdateApp(t.Context(), use, use.App)
+				return err
+			},
+			"announcing":      func(w *world, use connector.AppUse) error { return w.Announce(t.Context(), use, connection(tenantA)) },
+			"holding the app": func(w *world, use connector.AppUse) error { _, err := w.Hold(t.Context(), use); return err },
+		} {
+			w := attempt(what, appName, "done", func(w *world) error {
+				use, err := w.LookAtApp(t.Context(), "default")
+				w.must(err)
+				return do(w, use)
+			})
+			if x, _ := w.server.Look(appName); x.Tags["entra-connector:app"] != "default" {
+				t.Errorf("%s, %s: the tags are %v", tt.name, what, x.Tags)
+			}
+		}
 	}
 }
 
-// What is known of a connection is what its Description says of the current version. Whatever else stands there was
-// overtaken. It is shown as unknown, and the next write sets it right.
+// What is known about a connection is what its Description says about the current version. Whatever else
+// stands there was overtaken. It is shown as unknown, and the next write sets it right.
 func TestOvertakenDescriptions(t *testing.T) {
-	const ok, unknown = "ok of a until 02:59:59", "retrying: What is known of the connection was overtaken"
+	const ok, unknown = "ok of a until 02:59:59", "retrying: The state of the connection is unknown"
 	edited := func(f func(*secret)) func(*world, connector.Connection) {
 		return func(w *world, _ connector.Connection) { w.server.Edit(secretName, f) }
 	}
@@ -389,7 +511,11 @@ func TestOvertakenDescriptions(t *testing.T) {
 		{"no Description", edited(func(x *secret) { x.Description = "" }), unknown, false},
 		{"words", edited(func(x *secret) { x.Description = "do not touch" }), unknown, false},
 		{"an empty object", edited(func(x *secret) { x.Description = "{}" }), unknown, false},
-		{"another tenant", replaced(tenantA, tenantB), ok, false},
+		{"as 0.1.0 wrote it", edited(func(x *secret) { x.Description = strings.Replace(x.Description, `"version":"`+x.Version+`",`, "", 1) }), unknown, false},
+		{"another tenant, in a write that was overtaken", func(w *world, first connector.Connection) {
+			replaced(tenantA, tenantB)(w, first)
+			edited(func(x *secret) { x.Description = strings.Replace(x.Description, x.Version, first.Version, 1) })(w, first)
+		}, unknown, false},
 		{"another expiry", replaced("02:59:59", "03:59:59"), unknown, false},
 		{"another life", replaced(`"lifetime":3599`, `"lifetime":35990`), unknown, false},
 		{"another status", replaced(`"status":"ok"`, `"status":"refused"`), unknown, false},
@@ -408,6 +534,11 @@ func TestOvertakenDescriptions(t *testing.T) {
 		if shown(got) != tt.want || shown(page[0]) != tt.want || got.TenantID != tenantA || got.Scope != app.Scope || got.ExpiresAt.IsZero() != (tt.want == unknown) {
 			t.Errorf("%s: read as %s, %+v, listed as %s, want %s", tt.name, shown(got), got, shown(page[0]), tt.want)
 		}
+		failed := page[0]
+		failed.Failure = &connector.Failure{Status: connector.StatusRefused, Code: "AADSTS7000112", Advice: entra.Advice{Title: "Disabled", Action: "Enable it."}, At: start}
+		if w.must(w.SaveFailure(t.Context(), failed)); shown(w.read()) != "refused: Disabled" {
+			t.Errorf("%s: after a refusal it is %s", tt.name, shown(w.read()))
+		}
 		next := tokenOf(tenantA, 2*time.Hour)
 		w.must(w.SaveToken(t.Context(), with(page[0], next), next))
 		if value, _ := w.server.Value(secretName); shown(w.read()) != "ok of a until 03:59:59" || !strings.Contains(value, "t0ken of 2h") {
@@ -416,44 +547,8 @@ func TestOvertakenDescriptions(t *testing.T) {
 	}
 }
 
-// Each version has one successor, so of several writes in its place one succeeds. A person who moves the staging label back
-// leaves the successor taken. Then there is another, but not for ever.
-func TestOneSuccessor(t *testing.T) {
-	w := open(t, setup{})
-	first := w.create()
-	for n, want := range []string{"done", "done", "done", "done", "changed since it was read"} {
-		token := tokenOf(tenantA, time.Duration(n+1)*time.Minute)
-		if got := outcome(w.SaveToken(t.Context(), with(first, token), token)); got != want {
-			t.Errorf("with the label moved back %d times: %s, want %s", n, got, want)
-		}
-		if got := outcome(w.SaveToken(t.Context(), with(first, tokenOf(tenantA, 0)), tokenOf(tenantA, time.Hour))); got != "changed since it was read" && want == "done" {
-			t.Errorf("over the successor: %s", got)
-		}
-		w.server.Edit(secretName, func(x *secret) { x.Version = first.Version })
-	}
-
-	w = open(t, setup{})
-	first = w.create()
-	w.must(w.DeleteConnection(t.Context(), ref))
-	for _, want := range []string{"not found", "changed since it was read", "not found"} { // deleted, taken again, purged and taken again
-		if got := outcome(w.SaveToken(t.Context(), first, tokenOf(tenantA, 2*time.Hour))); got != want {
-			t.Errorf("over the same name: %s, want %s", got, want)
-		}
-		if c, err := w.Connection(t.Context(), ref); err == nil && shown(c) != "ok of b until 01:59:59" {
-			t.Errorf("the connection of another tenant is %s", shown(c))
-		}
-		if want != "not found" {
-			w.must(w.DeleteConnection(t.Context(), ref))
-			w.ahead += 31 * 24 * time.Hour
-		}
-		if _, err := w.CreateConnection(t.Context(), connection(tenantB), tokenOf(tenantB, 0)); err != connector.ErrExists {
-			w.must(err)
-		}
-	}
-}
-
-// AWS may refuse a deletion at any step. What is left works as before, or its deletion is finished by the
-// same call.
+// AWS may refuse a deletion at any step. What is left works as before, or its deletion is finished
+// by the same call.
 func TestRefusedDeletion(t *testing.T) {
 	for _, fault := range []secretstoretest.Fault{
 		{Op: "DescribeSecret", Error: "AccessDeniedException"}, {Op: "TagResource", Error: "AccessDeniedException"},
@@ -474,8 +569,28 @@ func TestRefusedDeletion(t *testing.T) {
 			t.Errorf("%+v: the same call again leaves %v", fault, w.server.Names())
 		}
 	}
-	// The mark of a deletion that broke off cannot be taken back.
+	// It has been replicated meanwhile.
 	w := open(t, setup{})
+	c := w.create()
+	w.change = func(op string, body []byte) []byte {
+		if op == "DeleteSecret" {
+			w.server.Edit(secretName, func(x *secret) { x.Replicas = []string{"eu-west-1"} })
+		}
+		return body
+	}
+	if err := w.DeleteConnection(t.Context(), ref); outcome(err) != "conflict: replicas in eu-west-1" || !reflect.DeepEqual(w.read(), c) {
+		t.Errorf("replicated: %v, the connection is\n%+v, want\n%+v", err, w.read(), c)
+	}
+	// Without its Description nobody knows whose the value is.
+	w = open(t, setup{})
+	w.create()
+	w.server.Edit(secretName, func(x *secret) { x.Description = "" })
+	w.server.Fail(secretstoretest.Fault{Op: "DeleteSecret", Error: "AccessDeniedException"})
+	if err := w.DeleteConnection(t.Context(), ref); err == nil || w.read().Failure.Code != connector.CodeUnfinished {
+		t.Errorf("unknown: %v, the connection is %s", err, shown(w.read()))
+	}
+	// The mark of a deletion that broke off cannot be taken back.
+	w = open(t, setup{})
 	w.create()
 	w.server.Fail(secretstoretest.Fault{Op: "TagResource", After: true, Times: 1})
 	finish := func() error { return w.FinishDeletion(t.Context(), "default") }
@@ -533,7 +648,7 @@ func TestWhoMeetsOnAnApp(t *testing.T) {
 		{"one more, and a few old ones stay", announce("f", 23), "1 ", 1, false, false},
 		{"held", hold, "1 ", 1, false, true},
 		{"held by another as well", func() { first := release; hold(); first(t.Context()) }, "1 ", 1, false, true},
-		{"by one who has died", wait(61 * time.Second), "1 ", 1, false, false},
+		{"by one who has died", wait(61 * time.Second), "1 ", 2, false, false},
 		{"held, deleted and created again", func() {
 			hold()
 			w.must(w.DeleteApp(t.Context(), look()))
@@ -553,29 +668,154 @@ func TestWhoMeetsOnAnApp(t *testing.T) {
 			t.Errorf("%s: announced at %v, busy for %v", step.name, at, use.Busy)
 		}
 	}
-	if x, _ := w.server.Look(appName); len(x.Tags) != 6 { // app, state, the three, and until when it was busy
+	if x, _ := w.server.Look(appName); len(x.Tags) != 7 { // app, state, the claim, the three, and until when it was busy
 		t.Errorf("the tags that are left: %v", x.Tags)
 	}
 }
 
-// A claim that breaks off at any of its calls leaves nothing that works with another tenant's token. The
-// same call finishes it a minute later.
+// left says how default/acme is shown, and whether the app is there.
+func (w *world) left() string {
+	_, appErr := w.LookAtApp(w.t.Context(), "default")
+	c, err := w.Connection(w.t.Context(), ref)
+	if err != nil {
+		return fmt.Sprintf("connection %v, app %s", err, outcome(appErr))
+	}
+	return fmt.Sprintf("%s, app %s", shown(c), outcome(appErr))
+}
+
+// consistent fails the test if default/acme works and holds another tenant's token than it says.
+func (w *world) consistent(what string) {
+	w.t.Helper()
+	c, err := w.Connection(w.t.Context(), ref)
+	if value, _ := w.server.Value(secretName); err == nil && c.Failure == nil && !strings.Contains(value, c.TenantID) {
+		w.t.Errorf("%s: it is %s, and holds %s", what, shown(c), value)
+	}
+}
+
+// A claim that breaks off at any of its calls leaves nothing that works with another tenant's
+// token. The same claim a minute later succeeds.
 func TestInterruptedClaim(t *testing.T) {
-	for n, call := range []string{"CreateSecret", "DescribeSecret", "RestoreSecret", "UpdateSecret", "TagResource", "CreateSecret", "DescribeSecret", "RestoreSecret", "UpdateSecret", "TagResource"} {
-		w := open(t, setup{})
-		w.create()
-		w.must(w.DeleteConnection(t.Context(), ref))
-		w.server.Fail(secretstoretest.Fault{Op: call, Times: 1, After: n < 5, Drop: true})
-		for range 2 {
-			_, err := w.CreateConnection(t.Context(), connection(tenantB), tokenOf(tenantB, 0))
-			c, lookErr := w.Connection(t.Context(), ref)
-			if value, _ := w.server.Value(secretName); lookErr == nil && c.Failure == nil && !strings.Contains(value, c.TenantID) || err == nil && c.TenantID != tenantB {
-				t.Errorf("%s fails, %d: %v, it is %s and holds %s", call, n, err, shown(c), value)
+	for _, after := range []bool{false, true} {
+		for n, interrupted := 0, true; interrupted; n++ {
+			what := fmt.Sprintf("broken off at call %d, which takes effect: %t", n, after)
+			w := open(t, setup{})
+			w.create()
+			w.must(w.DeleteConnection(t.Context(), ref))
+			call := 0
+			w.change = func(_ string, body []byte) []byte {
+				if call == n {
+					w.server.Fail(secretstoretest.Fault{Times: 1, Drop: true, After: after})
+				}
+				call++
+				return body
 			}
+			_, err := w.take(t.Context(), tenantB, 0)
+			interrupted = call > n
+			w.consistent(what)
 			w.ahead += 61 * time.Second
+			w.consistent(what + ", a minute later")
+			if _, again := w.take(t.Context(), tenantB, 0); again != nil && err != nil && again != connector.ErrExists {
+				t.Errorf("%s: %v, and again: %v", what, err, again)
+			}
+			if c := w.read(); shown(c) != "ok of b until 01:59:59" {
+				t.Errorf("%s: in the end it is %s", what, shown(c))
+			}
 		}
-		if c := w.read(); shown(c) != "ok of b until 01:59:59" {
-			t.Errorf("%s fails, %d: in the end it is %s", call, n, shown(c))
+	}
+}
+
+// A claim meets another caller at any of its calls, who goes on after any of theirs. If one of the
+// two succeeds, the secret is as that one leaves it. Nothing is stuck a minute later.
+func TestClaimsMeet(t *testing.T) {
+	const never = "nothing, since one gives way"
+	type call struct {
+		do     func(context.Context, *world, connector.Connection) error
+		leaves string // empty: does not matter
+	}
+	claim := func(tenant string) call {
+		return call{func(ctx context.Context, w *world, _ connector.Connection) error {
+			_, err := w.take(ctx, tenant, 0)
+			return err
+		}, "ok of " + tenant[:1] + " until 01:59:59"}
+	}
+	create := call{func(ctx context.Context, w *world, _ connector.Connection) error {
+		_, err := w.CreateApp(ctx, app)
+		return err
+	}, "app done"}
+	finish := call{func(ctx context.Context, w *world, _ connector.Connection) error {
+		return w.FinishDeletion(ctx, "default")
+	}, "app not found"}
+	deletion := call{func(ctx context.Context, w *world, _ connector.Connection) error { return w.DeleteConnection(ctx, ref) }, "connection not found"}
+	refresh := call{func(ctx context.Context, w *world, c connector.Connection) error {
+		return w.SaveToken(ctx, with(c, tokenOf(tenantA, time.Hour)), tokenOf(tenantA, time.Hour))
+	}, ""}
+	deleted := func(w *world) { w.must(w.DeleteConnection(t.Context(), ref)) }
+	unfinished := func(w *world) {
+		w.server.Fail(secretstoretest.Fault{Op: "TagResource", After: true, Times: 2})
+		_, _ = w.DeleteConnection(t.Context(), ref), w.DeleteApp(t.Context(), connector.AppUse{App: app})
+		w.ahead += 61 * time.Second
+	}
+	for _, tt := range []struct {
+		name          string
+		before        func(*world)
+		first, second call
+		both          string // what is left if both succeed
+	}{
+		{"two claims", deleted, claim(tenantB), claim(tenantA), never},
+		{"two claims of what is unfinished", unfinished, claim(tenantB), claim(tenantA), never},
+		{"a late refresh", deleted, claim(tenantB), refresh, never},
+		{"a late refresh of what is unfinished", unfinished, claim(tenantB), refresh, ""},
+		{"a deletion during a claim", unfinished, claim(tenantB), deletion, ""},
+		{"a claim during a deletion", unfinished, deletion, claim(tenantB), ""},
+		// What is in use again is not deleted.
+		{"the end of a deletion during a claim", unfinished, create, finish, "app done"},
+		{"a claim during the end of a deletion", unfinished, finish, create, "app done"},
+	} {
+		for n, reachedN := 0, true; reachedN; n++ {
+			reachedN = false
+			for m, reachedM := 0, true; reachedM; m++ {
+				reachedM = false
+				w := open(t, setup{})
+				c := w.create()
+				tt.before(w)
+				paused, ended, second := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+				first := tt.first.do(gated(t.Context(), n, func() {
+					reachedN = true
+					go func() {
+						pause := sync.OnceFunc(func() { close(paused) })
+						second <- tt.second.do(gated(t.Context(), m, func() {
+							reachedM = true
+							pause()
+							<-ended
+						}), w, c)
+						pause()
+					}()
+					<-paused
+				}), w, c)
+				close(ended)
+				if !reachedN {
+					break
+				}
+				what := fmt.Sprintf("%s, after %d and %d calls", tt.name, n, m)
+				results := []error{first, <-second}
+				w.consistent(what)
+				want := ""
+				switch {
+				case results[0] == nil && results[1] == nil:
+					want = tt.both
+				case results[0] == nil:
+					want = tt.first.leaves
+				case results[1] == nil:
+					want = tt.second.leaves
+				}
+				if left := w.left(); !strings.Contains(left, want) || results[0] == connector.ErrChanged {
+					t.Errorf("%s: %v, and left is %q, want %q", what, results, left, want)
+				}
+				w.ahead += 61 * time.Second
+				if err := w.DeleteConnection(t.Context(), ref); err != nil && err != connector.ErrNotFound {
+					t.Errorf("%s: deleting it a minute later: %v", what, err)
+				}
+			}
 		}
 	}
 }
@@ -594,7 +834,7 @@ func TestErrorsKeepToThemselves(t *testing.T) {
 		{t.Context(), "InternalServiceError", false, "InternalServiceError", true, false},
 		{t.Context(), "AccessDeniedException", false, "AccessDeniedException", false, false},
 		{t.Context(), "DecryptionFailure", false, "DecryptionFailure", false, false},
-		{t.Context(), "LimitExceededException", false, "LimitExceededException", true, false},
+		{t.Context(), "LimitExceededException", false, "LimitExceededException", false, false},
 		{t.Context(), "", true, "unreachable", true, true},
 		{ended, "", true, "context canceled", false, false},
 	} {
@@ -611,7 +851,29 @@ func TestErrorsKeepToThemselves(t *testing.T) {
 	}
 }
 
-// A listing has what is below the prefix and is not deleted. A cursor that AWS would not take is not sent.
+type emptyAnswer struct{}
+
+func (emptyAnswer) Do(*http.Request) (*http.Response, error) {
+	return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(strings.NewReader("{}"))}, nil
+}
+
+// The SDK takes an empty answer for a success. It says nothing about what is stored.
+func TestEmptyAnswers(t *testing.T) {
+	w := open(t, setup{})
+	options := w.client.Options()
+	options.HTTPClient = emptyAnswer{}
+	s := secretstore.New(secretsmanager.New(options), secretstore.Config{Prefix: "entra"})
+	_, lookErr := s.LookAtApp(t.Context(), "default")
+	_, _, listErr := s.Connections(t.Context(), "", 100, "")
+	for _, err := range []error{lookErr, listErr} {
+		if !errors.As(err, new(*connector.StoreError)) {
+			t.Errorf("an empty answer: %v", err)
+		}
+	}
+}
+
+// A listing has what is below the prefix and is not deleted. A cursor that AWS would not take is
+// not sent.
 func TestListing(t *testing.T) {
 	w := open(t, setup{})
 	for _, name := range []string{"default/a", "default/b", "default-2/c"} {

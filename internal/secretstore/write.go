@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -24,11 +25,14 @@ type content struct {
 	value    string
 	describe func(version string) string
 	tags     map[string]string // whose it is
+	over     string            // of a connection: the mark of what the name may be claimed from
+
+	// allowed is asked once the secret is claimed. If it fails, so does the claim. It may be nil.
+	allowed func(context.Context) error
 }
 
-// livesIn reports whether a secret is live and has the tags.
 func (c content) livesIn(found secret) bool {
-	return found.stateOf(c.tags) == live && !found.deleted
+	return found.state() == live && !found.deleted && found.has(c.tags)
 }
 
 // successor returns the ID of the version that follows one, in the form of a UUID as the SDK's own are.
@@ -78,12 +82,12 @@ func (s *Store) replace(ctx context.Context, name, arn, version string, c conten
 	return written, err
 }
 
-// graced returns a context that ends a second later, to mend what a call that was cut off has left. A
-// reply has that second to spare.
+// graced returns a context that ends a second after the given one's deadline, to mend what a call that
+// was cut off has left. A reply has that second to spare.
 func graced(ctx context.Context) (context.Context, context.CancelFunc) {
-	end := time.Now()
-	if deadline, ok := ctx.Deadline(); ok && deadline.After(end) {
-		end = deadline
+	end, ok := ctx.Deadline()
+	if !ok {
+		end = time.Now()
 	}
 	return context.WithDeadline(context.WithoutCancel(ctx), end.Add(time.Second))
 }
@@ -128,18 +132,20 @@ func (s *Store) update(ctx context.Context, name string, in *secretsmanager.Upda
 	if errors.As(err, &exists) {
 		return connector.ErrExists
 	}
-	return s.refused(ctx, "UpdateSecret", name, err)
+	return s.writeError(ctx, "UpdateSecret", name, err)
 }
 
-// refused maps an error of a write. AWS answers InvalidRequestException for a deleted secret, and
+// writeError maps an error of a write. AWS answers InvalidRequestException for a deleted secret, and
 // also for one that nobody may change. Only DescribeSecret tells them apart.
-func (s *Store) refused(ctx context.Context, op, name string, err error) error {
+func (s *Store) writeError(ctx context.Context, op, name string, err error) error {
 	var invalid *types.InvalidRequestException
 	if errors.As(err, &invalid) {
 		if found, lookErr := s.look(ctx, name); lookErr != nil {
 			return lookErr
 		} else if found.deleted {
 			return connector.ErrNotFound
+		} else if found.justChanged() { // it may have been restored since
+			return connector.AtWork(op, name, connector.RequestTime)
 		}
 	}
 	return storeError(ctx, op, name, err)
@@ -147,10 +153,9 @@ func (s *Store) refused(ctx context.Context, op, name string, err error) error {
 
 // create stores a new secret. If the name has been used before, it tries to claim it. It returns
 // the secret's ARN and version, or fails with ErrExists.
-func (s *Store) create(ctx context.Context, name string, own map[string]string, c content) (arn, version string, err error) {
+func (s *Store) create(ctx context.Context, name string, c content) (arn, version string, err error) {
 	version = successor(rand.Text(), 0)
-	tags := maps.Clone(s.tags)
-	maps.Copy(tags, c.tags)
+	tags := s.tagsOf(c)
 	tags[tagState] = cmp.Or(c.tags[tagState], stateLive) // so that no other call needs room for one more tag
 	out, err := s.client.CreateSecret(ctx, &secretsmanager.CreateSecretInput{
 		Name: aws.String(name), ClientRequestToken: aws.String(version), SecretString: aws.String(c.value), Description: aws.String(c.describe(version)),
@@ -173,7 +178,7 @@ func (s *Store) create(ctx context.Context, name string, own map[string]string, 
 	if err != nil {
 		return "", "", err
 	}
-	return s.claim(ctx, found, own, c)
+	return s.claim(ctx, found, c)
 }
 
 // claim fills a secret that is there but not live: one that waits for the end of its recovery window, one
@@ -183,15 +188,20 @@ func (s *Store) create(ctx context.Context, name string, own map[string]string, 
 // and it gives way. Nobody uses the secret until the last step, which sets the tags that say whose it
 // now is. The value is written before that: of several who claim a name, the first to write wins, and a
 // late refresh for the former owner fails.
-func (s *Store) claim(ctx context.Context, found secret, own map[string]string, c content) (arn, version string, err error) {
-	st := found.stateOf(own)
+func (s *Store) claim(ctx context.Context, found secret, c content) (arn, version string, err error) {
+	st := found.state()
 	switch {
 	case st == live:
 		return "", "", connector.ErrExists
 	case st == foreign, st == locked, (st == untagged || st == emptied) && !found.belongsTo(c.tags):
-		return "", "", &connector.ConflictError{Reason: connector.InTheWay, Secret: found.name, Advice: found.inTheWay()}
-	case found.claimed(), (st == deleting || st == untagged) && found.busy():
-		return "", "", busy("UpdateSecret", found.name)
+		return "", "", found.conflict()
+	case found.own[tagConnection] != "" && found.mark() != c.over:
+		// Its announcement on the app speaks of another one, so nobody would wait for this claim.
+		return "", "", connector.ErrExists
+	case found.recent(tagHold) > 1, // one of them deleted it, and another may be about to
+		found.claimed(),
+		(st == deleting || st == untagged) && found.justChanged():
+		return "", "", connector.AtWork("UpdateSecret", found.name, connector.RequestTime)
 	case st == gone:
 		if _, err := s.client.RestoreSecret(ctx, &secretsmanager.RestoreSecretInput{SecretId: aws.String(found.arn)}, s.writes.of); err != nil {
 			return "", "", storeError(ctx, "RestoreSecret", found.name, err)
@@ -217,6 +227,17 @@ func (s *Store) claim(ctx context.Context, found secret, own map[string]string, 
 	if err == nil && !(mine(now) && now.version == found.version && now.sameTags(found, key)) {
 		err = connector.ErrExists // somebody else was first
 	}
+	// If a person deleted or made it, its tags do not say that it is not in use.
+	hide := maps.Clone(found.own)
+	hide[tagState] = stateDeleting + " " + rand.Text()
+	// One that waits for its tenant is used by nobody anyway.
+	hidden := err == nil && st != invited && !strings.HasPrefix(found.tags[tagState], stateDeleting)
+	if hidden {
+		err = s.tag(ctx, found.name, found.arn, hide)
+	}
+	if err == nil && c.allowed != nil {
+		err = c.allowed(ctx)
+	}
 	if err == nil {
 		version, err = s.replace(ctx, found.name, found.arn, found.version, c, mine)
 	}
@@ -226,47 +247,60 @@ func (s *Store) claim(ctx context.Context, found secret, own map[string]string, 
 	if err != nil {
 		late, cancel := graced(ctx)
 		defer cancel()
-		_ = s.untag(late, found.name, found.arn, key) // it lapses anyway
+		left := []string{key} // which lapses anyway
+		if hidden && errors.Is(err, connector.ErrExists) {
+			// Its owner uses it again.
+			for key := range hide {
+				if found.tags[key] == "" {
+					left = append(left, key)
+				}
+			}
+			if found.tags[tagState] == stateLive {
+				_ = s.tag(late, found.name, found.arn, map[string]string{tagState: stateLive})
+			}
+		}
+		_ = s.untag(late, found.name, found.arn, left...)
 		return "", "", err
 	}
-	tags := maps.Clone(s.tags)
-	maps.Copy(tags, c.tags)
+	tags := s.tagsOf(c)
 	tags[tagState], tags[key] = cmp.Or(c.tags[tagState], stateLive), stateDone
 	return found.arn, version, s.tag(ctx, found.name, found.arn, tags)
 }
 
-func busy(op, name string) error {
-	return &connector.StoreError{Op: op, Secret: name, Code: connector.CodeBusy, Temporary: true, RetryAfter: busyFor}
+func (s *Store) tagsOf(c content) map[string]string {
+	tags := maps.Clone(s.tags)
+	maps.Copy(tags, c.tags)
+	return tags
 }
 
 // tag sets tags. It fails with ErrNotFound if the secret is deleted.
 func (s *Store) tag(ctx context.Context, name, arn string, tags map[string]string) error {
 	_, err := s.client.TagResource(ctx, &secretsmanager.TagResourceInput{SecretId: aws.String(arn), Tags: tagList(tags)}, s.writes.of)
-	return s.refused(ctx, "TagResource", name, err)
+	return s.writeError(ctx, "TagResource", name, err)
 }
 
 // delete deletes a secret with a recovery window. It destroys nothing before AWS has agreed: the tag
 // that it sets first only hides the secret, and is removed if AWS refuses. A deletion that was
 // interrupted is finished by the next. It fails with ErrNotFound, and if it is only to finish a
 // deletion, with ErrExists for what is in use.
-func (s *Store) delete(ctx context.Context, name string, own map[string]string, onlyFinish bool) error {
+func (s *Store) delete(ctx context.Context, name string, onlyFinish bool) error {
 	found, err := s.look(ctx, name)
 	if err != nil {
 		return err
 	}
-	st := found.stateOf(own)
+	st := found.state()
 	switch {
-	case found.absent(own), onlyFinish && st == emptied:
+	case found.absent(), onlyFinish && st == emptied:
 		return connector.ErrNotFound
 	case st == foreign, st == locked:
-		return &connector.ConflictError{Reason: connector.InTheWay, Secret: name, Advice: found.inTheWay()}
+		return found.conflict()
 	case onlyFinish && st != deleting:
 		return connector.ErrExists
 	case len(found.replicas) > 0:
 		return &connector.ConflictError{Reason: connector.Replicated, Secret: name, Fields: found.replicas}
 	}
 	if found.claimed() {
-		return busy("DeleteSecret", name)
+		return connector.AtWork("DeleteSecret", name, connector.RequestTime)
 	}
 	if err := s.tag(ctx, name, found.arn, map[string]string{tagState: stateDeleting + " " + rand.Text()}); err != nil {
 		return err
@@ -307,5 +341,9 @@ func (s *Store) live(ctx context.Context, found secret) error {
 	if found.claimed() || found.changesHands() || !found.describesCurrent() {
 		return nil
 	}
-	return s.tag(ctx, found.name, found.arn, map[string]string{tagState: stateLive})
+	state := stateLive
+	if _, _, ok := found.identity(); !ok && found.tags[tagInvitation] != "" {
+		state = stateInvited
+	}
+	return s.tag(ctx, found.name, found.arn, map[string]string{tagState: state})
 }

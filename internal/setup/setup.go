@@ -2,6 +2,7 @@
 package setup
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -108,10 +109,7 @@ func read(lookup func(string) (string, bool)) (variables, error) {
 	var errs []error
 	get := func(name, otherwise string, parse func(string) error) {
 		value, _ := lookup(name)
-		if value == "" {
-			value = otherwise
-		}
-		if value == "" {
+		if value = cmp.Or(value, otherwise); value == "" {
 			return
 		}
 		if err := parse(value); err != nil {
@@ -133,17 +131,11 @@ func read(lookup func(string) (string, bool)) (variables, error) {
 	})
 	get("REFRESH_WINDOW", "30m", func(s string) (err error) {
 		v.window, err = time.ParseDuration(s)
-		if err != nil || v.window <= 0 {
-			return errors.New("must be a Go duration above zero, such as 30m")
-		}
-		return nil
+		return must(err == nil && v.window > 0, "a Go duration above zero, such as 30m")
 	})
 	get("WRITES_PER_SECOND", "45", func(s string) (err error) {
 		v.store.WritesPerSecond, err = strconv.ParseFloat(s, 64)
-		if err != nil || !(v.store.WritesPerSecond >= 0) || math.IsInf(v.store.WritesPerSecond, 0) {
-			return errors.New("must be a number, 0 for no ceiling")
-		}
-		return nil
+		return must(err == nil && v.store.WritesPerSecond >= 0 && !math.IsInf(v.store.WritesPerSecond, 0), "a number, 0 for no ceiling")
 	})
 	get("SECRET_TAGS", "", func(s string) (err error) {
 		v.store.Tags, err = parseTags(s)
@@ -155,17 +147,12 @@ func read(lookup func(string) (string, bool)) (variables, error) {
 	})
 	get("RECOVERY_WINDOW_DAYS", "30", func(s string) (err error) {
 		v.store.RecoveryDays, err = strconv.ParseInt(s, 10, 64)
-		if err != nil || v.store.RecoveryDays < 7 || v.store.RecoveryDays > 30 {
-			return errors.New("must be a number of days from 7 to 30")
-		}
-		return nil
+		return must(err == nil && v.store.RecoveryDays >= 7 && v.store.RecoveryDays <= 30, "a number of days from 7 to 30")
 	})
 	insecure := false
 	get("ALLOW_INSECURE_AUTHORITY", "", func(s string) (err error) {
-		if insecure, err = strconv.ParseBool(s); err != nil {
-			return errors.New("must be true or false")
-		}
-		return nil
+		insecure, err = strconv.ParseBool(s)
+		return must(err == nil, "true or false")
 	})
 	get("AZURE_AUTHORITY_HOST", "", func(s string) (err error) {
 		v.entra.Authority, err = entra.ParseAuthority(s, insecure)
@@ -173,10 +160,7 @@ func read(lookup func(string) (string, bool)) (variables, error) {
 	})
 	get("EVENT_BUS", "", func(s string) error {
 		v.bus = s
-		if !busPattern.MatchString(s) || len(s) > 1600 {
-			return errors.New("must be the name or the ARN of an EventBridge bus")
-		}
-		return nil
+		return must(busPattern.MatchString(s) && len(s) <= 1600, "the name or the ARN of an EventBridge bus")
 	})
 	get("CONNECT_PAGE", "false", func(s string) (err error) {
 		if v.connectPage, err = strconv.ParseBool(s); err != nil {
@@ -189,18 +173,21 @@ func read(lookup func(string) (string, bool)) (variables, error) {
 		return err
 	})
 	get("LOG_LEVEL", "INFO", func(s string) error {
-		if v.level.UnmarshalText([]byte(s)) != nil {
-			return errors.New("must be DEBUG, INFO, WARN or ERROR")
-		}
-		return nil
+		return must(v.level.UnmarshalText([]byte(s)) == nil, "DEBUG, INFO, WARN or ERROR")
 	})
 	return v, errors.Join(errs...)
+}
+
+func must(ok bool, be string) error {
+	if !ok {
+		return errors.New("must be " + be)
+	}
+	return nil
 }
 
 // maxTags leaves room for the connector's own among the 50 that a secret can have.
 const maxTags = 20
 
-// parseTags reads key=value,key=value.
 func parseTags(s string) (map[string]string, error) {
 	// What AWS allows in a tag: a key of 1 to 127 characters, and a value of at most 255.
 	pattern := regexp.MustCompile(`^([\p{L}\p{Z}\p{N}_.:/+@-]{1,127})=([\p{L}\p{Z}\p{N}_.:/=+@-]{0,255})$`)
@@ -215,8 +202,5 @@ func parseTags(s string) (map[string]string, error) {
 		}
 		tags[m[1]] = m[2]
 	}
-	if len(tags) > maxTags {
-		return nil, fmt.Errorf("must be at most %d tags", maxTags)
-	}
-	return tags, nil
+	return tags, must(len(tags) <= maxTags, fmt.Sprintf("at most %d tags", maxTags))
 }

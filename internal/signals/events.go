@@ -13,6 +13,7 @@ import (
 
 	"entra-connector/internal/awserr"
 	"entra-connector/internal/connector"
+	"entra-connector/pkg/entra"
 )
 
 // The source of all events, and their detail-types.
@@ -37,18 +38,17 @@ const (
 // Detail is what an event says about a connection. Code and the fields after it are only set for a
 // refused one.
 type Detail struct {
-	App           string           `json:"app"`
-	Connection    string           `json:"connection"`
-	TenantID      string           `json:"tenant_id"`
-	Status        connector.Status `json:"status"`
-	At            time.Time        `json:"at,omitzero"` // of the refusal, or of the refresh that ended it
-	SecretName    string           `json:"secret_name"`
-	Code          string           `json:"code,omitempty"`
-	Title         string           `json:"title,omitempty"`
-	Action        string           `json:"action,omitempty"`
-	ConsentURL    string           `json:"consent_url,omitempty"`
-	TraceID       string           `json:"trace_id,omitempty"`
-	CorrelationID string           `json:"correlation_id,omitempty"`
+	App        string           `json:"app"`
+	Connection string           `json:"connection"`
+	TenantID   string           `json:"tenant_id"`
+	Status     connector.Status `json:"status"`
+	At         time.Time        `json:"at,omitzero"` // of the refusal, or of the refresh that ended it
+	SecretName string           `json:"secret_name"`
+	Code       string           `json:"code,omitempty"`
+	entra.Advice
+	ConsentURL    string `json:"consent_url,omitempty"`
+	TraceID       string `json:"trace_id,omitempty"`
+	CorrelationID string `json:"correlation_id,omitempty"`
 }
 
 // Events publishes changes of connections' status on an EventBridge bus. A nil *Events publishes
@@ -73,9 +73,8 @@ func NewEvents(client *eventbridge.Client, bus string, log *slog.Logger) *Events
 	return &Events{client: client, bus: bus, log: log}
 }
 
-// Changed queues the event of a connection whose status has changed. The
-// caller that fills a batch sends it, so that the queue stays short.
-// [Events.Flush] sends the rest.
+// Changed queues the event of a connection whose status has changed. The caller that fills a batch
+// sends it, so that the queue stays short. [Events.Flush] sends the rest.
 func (e *Events) Changed(ctx context.Context, c connector.Connection) {
 	kind := Recovered
 	if c.Status() == connector.StatusRefused {
@@ -91,15 +90,7 @@ func (e *Events) queue(ctx context.Context, kind string, c connector.Connection)
 	if e == nil {
 		return
 	}
-	entry := e.entry(kind, c)
-	e.mu.Lock()
-	e.batch = append(e.batch, entry)
-	var full []types.PutEventsRequestEntry
-	if len(e.batch) == batchSize {
-		full, e.batch = e.batch, nil
-	}
-	e.mu.Unlock()
-	e.publish(ctx, full)
+	e.publish(ctx, e.take(batchSize, e.entry(kind, c)))
 }
 
 // Flush publishes the events that still wait, within half of the context's time. It logs how many
@@ -109,16 +100,12 @@ func (e *Events) Flush(ctx context.Context) {
 	if e == nil {
 		return
 	}
-	e.mu.Lock()
-	rest := e.batch
-	e.batch = nil
-	e.mu.Unlock()
-	limited, cancel := ctx, context.CancelFunc(func() {})
+	limited, cancel := context.WithCancel(ctx)
 	if deadline, ok := ctx.Deadline(); ok {
 		limited, cancel = context.WithTimeout(ctx, time.Until(deadline)/2)
 	}
 	defer cancel()
-	e.publish(limited, rest)
+	e.publish(limited, e.take(1))
 
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -134,8 +121,7 @@ func (e *Events) entry(kind string, c connector.Connection) types.PutEventsReque
 	if kind == Refused {
 		f := c.Failure
 		at = f.At
-		d.Code, d.Title, d.Action, d.ConsentURL = f.Code, f.Title, f.Action, f.ConsentURL
-		d.TraceID, d.CorrelationID = f.TraceID, f.CorrelationID
+		d.Code, d.Advice, d.ConsentURL, d.TraceID, d.CorrelationID = f.Code, f.Advice, f.ConsentURL, f.TraceID, f.CorrelationID
 	}
 	d.At = at.UTC().Truncate(time.Second)
 	detail, err := json.Marshal(d)
@@ -151,10 +137,26 @@ func (e *Events) entry(kind string, c connector.Connection) types.PutEventsReque
 	return entry
 }
 
+// take adds events to the batch, and empties it if it has at least so many. After maxFailures it drops
+// them.
+func (e *Events) take(atLeast int, more ...types.PutEventsRequestEntry) (batch []types.PutEventsRequestEntry) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.batch = append(e.batch, more...); len(e.batch) < atLeast {
+		return nil
+	}
+	batch, e.batch = e.batch, nil
+	if e.failures >= maxFailures {
+		e.lost += len(batch)
+		return nil
+	}
+	return batch
+}
+
 // publish sends a batch. It sends entries that EventBridge did not take once more. It does not
 // repeat a call that failed as a whole, since the SDK has done that.
 func (e *Events) publish(ctx context.Context, batch []types.PutEventsRequestEntry) {
-	if len(batch) == 0 || e.givenUp(len(batch)) {
+	if len(batch) == 0 {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, sendTime)
@@ -172,18 +174,6 @@ func (e *Events) publish(ctx context.Context, batch []types.PutEventsRequestEntr
 	if len(left) > 0 {
 		e.lost, e.code = e.lost+len(left), code
 	}
-}
-
-// givenUp reports whether to leave EventBridge alone for the rest of the invocation. If so, it
-// counts n events as lost.
-func (e *Events) givenUp(n int) bool {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.failures < maxFailures {
-		return false
-	}
-	e.lost += n
-	return true
 }
 
 // send returns the entries that were not taken, with AWS's code for the last of them, or for all if

@@ -31,9 +31,8 @@ type Metrics struct {
 	Now      func() time.Time
 }
 
-// Sweep writes what a sweep over everything has done and found. It leaves out
-// SweepsSucceeded if the sweep could not look at everything: an alarm watches
-// for its absence.
+// Sweep writes what a sweep over everything has done and found. It leaves out SweepsSucceeded if
+// the sweep could not look at everything: an alarm watches for its absence.
 func (m Metrics) Sweep(ctx context.Context, report connector.SweepReport, took time.Duration) {
 	health := report.Health
 	metrics := []metric{
@@ -54,7 +53,7 @@ func (m Metrics) Sweep(ctx context.Context, report connector.SweepReport, took t
 		metrics = append(metrics, metric{"SweepsSucceeded", count, 1})
 	}
 	if health.Healthy > 0 {
-		metrics = append(metrics, metric{"ShortestLife", seconds, int64(health.ShortestLife / time.Second)})
+		metrics = append(metrics, metric{"ShortestLife", seconds, int64(health.FirstExpiry.Sub(m.Now()) / time.Second)})
 	}
 	m.write(ctx, nil, metrics)
 	for _, class := range slices.Sorted(maps.Keys(health.FailedBy)) {
@@ -63,7 +62,8 @@ func (m Metrics) Sweep(ctx context.Context, report connector.SweepReport, took t
 		}
 	}
 	for _, app := range worstApps(report.Apps) {
-		m.write(ctx, []dimension{{"App", app.name}}, []metric{{"Failed", count, app.failed}, {"Refused", count, app.refused}})
+		health := report.Apps[app]
+		m.write(ctx, []dimension{{"App", app}}, []metric{{"Failed", count, failed(health)}, {"Refused", count, health.Refused}})
 	}
 }
 
@@ -75,25 +75,18 @@ func (m Metrics) write(ctx context.Context, dimensions []dimension, metrics []me
 	_, _ = m.Out.Write(emf(m.Now(), properties, append([]dimension{{"FunctionName", m.Function}}, dimensions...), metrics))
 }
 
-type appTrouble struct {
-	name            string
-	refused, failed int
+// worstApps names the apps that are in trouble, at most maxApps of them.
+func worstApps(apps map[string]connector.Health) []string {
+	worst := slices.SortedFunc(maps.Keys(apps), func(a, b string) int {
+		return cmp.Or(cmp.Compare(apps[b].Refused, apps[a].Refused), cmp.Compare(failed(apps[b]), failed(apps[a])), cmp.Compare(a, b))
+	})
+	worst = slices.DeleteFunc(worst, func(app string) bool { return apps[app].Refused == 0 && failed(apps[app]) == 0 })
+	return worst[:min(maxApps, len(worst))]
 }
 
-// worstApps returns the apps that are in trouble, at most maxApps of them.
-func worstApps(apps map[string]connector.Health) []appTrouble {
-	var worst []appTrouble
-	for name, health := range apps {
-		t := appTrouble{name: name, refused: health.Refused}
-		for _, n := range health.FailedBy {
-			t.failed += n
-		}
-		if t.refused > 0 || t.failed > 0 {
-			worst = append(worst, t)
-		}
+func failed(h connector.Health) (sum int) {
+	for _, n := range h.FailedBy {
+		sum += n
 	}
-	slices.SortFunc(worst, func(a, b appTrouble) int {
-		return cmp.Or(cmp.Compare(b.refused, a.refused), cmp.Compare(b.failed, a.failed), cmp.Compare(a.name, b.name))
-	})
-	return worst[:min(maxApps, len(worst))]
+	return sum
 }

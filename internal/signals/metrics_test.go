@@ -65,7 +65,7 @@ func TestSweepMetrics(t *testing.T) {
 		Checked: 120, Due: 14, Refreshed: 11, Failed: 2, Waiting: 3, Deferred: 1, Stale: 6,
 		Expiring: make([]connector.Expiring, 2),
 		Health: connector.Health{Refused: 4, NewlyRefused: 1, Recovered: 5, FailedBy: map[string]int{"refused": 1, "store": 1, "timeout": 0},
-			Healthy: 116, ShortestLife: 29*time.Minute + 1500*time.Millisecond},
+			Healthy: 116, FirstExpiry: now.Add(29*time.Minute + 1500*time.Millisecond)},
 		Apps: map[string]connector.Health{
 			"well":    {Healthy: 100},
 			"refused": {Healthy: 9, Refused: 4, FailedBy: map[string]int{"refused": 1}},
@@ -90,7 +90,7 @@ func TestSweepMetrics(t *testing.T) {
 	if got := metricsOf(t, report, 2500*time.Millisecond); !reflect.DeepEqual(got, want) {
 		t.Errorf("incomplete, with nothing healthy:\n got %v\nwant %v", got, want)
 	}
-	report.Health.Healthy, report.Health.ShortestLife = 1, -time.Minute
+	report.Health.Healthy, report.Health.FirstExpiry = 1, now.Add(-time.Minute)
 	if got := metricsOf(t, report, 0); got["ShortestLife"] != -60 {
 		t.Errorf("a token that expired a minute ago: %v", got)
 	}

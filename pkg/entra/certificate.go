@@ -24,6 +24,7 @@ type Certificate struct {
 	Thumbprint string // base64url of the SHA-256 of the certificate
 
 	notBefore time.Time
+	public    any
 	key       *rsa.PrivateKey
 }
 
@@ -41,9 +42,31 @@ var (
 // certificate is no error, since one that was valid when it was stored must stay readable:
 // see [Certificate.CheckTime].
 func ParseCertificate(file Secret, now time.Time) (*Certificate, error) {
-	var key *rsa.PrivateKey
-	var found []x509Certificate
-	unreadable := false
+	key, found, unreadable, err := readPEM(file)
+	if err != nil {
+		return nil, err
+	}
+	var best *Certificate
+	for _, c := range found {
+		if key.PublicKey.Equal(c.public) && (best == nil || c.betterThan(best, now)) {
+			best = c
+		}
+	}
+	switch {
+	case best != nil:
+		best.PEM, best.key = file, key
+		return best, nil
+	case unreadable:
+		return nil, errors.New("holds a certificate that cannot be read")
+	case len(found) == 0:
+		return nil, errors.New("has no certificate")
+	}
+	return nil, errors.New("has a private key that does not belong to its certificate")
+}
+
+// readPEM returns the private key and the certificates in a file, and whether there are others that
+// cannot be read.
+func readPEM(file Secret) (key *rsa.PrivateKey, found []*Certificate, unreadable bool, err error) {
 	blocks := 0
 	rest := bytes.TrimPrefix([]byte(file.Reveal()), []byte("\ufeff"))
 	for {
@@ -54,7 +77,7 @@ func ParseCertificate(file Secret, now time.Time) (*Certificate, error) {
 		blocks++
 		switch {
 		case block.Type == "ENCRYPTED PRIVATE KEY", block.Headers["DEK-Info"] != "":
-			return nil, errors.New("has an encrypted private key; decrypt it first, since nobody is there to enter a passphrase")
+			return nil, nil, false, errors.New("has an encrypted private key; decrypt it first, since nobody is there to enter a passphrase")
 		case block.Type == "CERTIFICATE":
 			certificate, err := parseX509(block.Bytes)
 			if err == nil {
@@ -62,65 +85,39 @@ func ParseCertificate(file Secret, now time.Time) (*Certificate, error) {
 			}
 			unreadable = unreadable || err != nil
 		case block.Type == "EC PARAMETERS":
-			return nil, errRSA
+			return nil, nil, false, errRSA
 		case strings.HasSuffix(block.Type, "PRIVATE KEY"):
 			if key != nil {
-				return nil, errors.New("holds more than one private key")
+				return nil, nil, false, errors.New("holds more than one private key")
 			}
-			var err error
 			if key, err = parseKey(block); err != nil {
-				return nil, err
+				return nil, nil, false, err
 			}
 		default:
-			return nil, errors.New("holds something other than a private key and certificates")
+			return nil, nil, false, errors.New("holds something other than a private key and certificates")
 		}
 	}
 	switch {
 	case bytes.Contains(rest, []byte("-----BEGIN")):
-		return nil, errBrokenPEM
+		return nil, nil, false, errBrokenPEM
 	case blocks == 0:
-		return nil, errNoPEM
+		return nil, nil, false, errNoPEM
 	case key == nil:
-		return nil, errors.New("has no private key")
+		return nil, nil, false, errors.New("has no private key")
 	}
-	var best *x509Certificate
-	for _, c := range found {
-		if key.PublicKey.Equal(c.public) && (best == nil || c.betterThan(*best, now)) {
-			best = &c
-		}
-	}
-	switch {
-	case best == nil && unreadable:
-		return nil, errors.New("holds a certificate that cannot be read")
-	case best == nil && len(found) == 0:
-		return nil, errors.New("has no certificate")
-	case best == nil:
-		return nil, errors.New("has a private key that does not belong to its certificate")
-	}
-	thumbprint := sha256.Sum256(best.raw)
-	return &Certificate{
-		PEM: file, NotAfter: best.notAfter, Thumbprint: base64.RawURLEncoding.EncodeToString(thumbprint[:]),
-		notBefore: best.notBefore, key: key,
-	}, nil
+	return key, found, unreadable, nil
 }
 
-// x509Certificate is the part of a certificate that a client assertion needs.
-type x509Certificate struct {
-	raw                 []byte
-	public              any
-	notBefore, notAfter time.Time
-}
-
-func (c x509Certificate) betterThan(other x509Certificate, now time.Time) bool {
+func (c *Certificate) betterThan(other *Certificate, now time.Time) bool {
 	if begun, otherBegun := !now.Before(c.notBefore), !now.Before(other.notBefore); begun != otherBegun {
 		return begun
 	}
-	return c.notAfter.After(other.notAfter)
+	return c.NotAfter.After(other.NotAfter)
 }
 
 // parseX509 reads only what it needs. Go refuses certificates that Entra accepts, such as one with a
 // negative serial number, although RFC 5280 asks programs to handle those.
-func parseX509(der []byte) (x509Certificate, error) {
+func parseX509(der []byte) (*Certificate, error) {
 	var c struct {
 		TBS struct {
 			Version      int `asn1:"optional,explicit,default:0,tag:0"`
@@ -135,10 +132,14 @@ func parseX509(der []byte) (x509Certificate, error) {
 		Signature asn1.BitString
 	}
 	if _, err := asn1.Unmarshal(der, &c); err != nil {
-		return x509Certificate{}, err
+		return nil, err
 	}
 	public, err := x509.ParsePKIXPublicKey(c.TBS.PublicKey.FullBytes)
-	return x509Certificate{der, public, c.TBS.Validity.NotBefore, c.TBS.Validity.NotAfter}, err
+	thumbprint := sha256.Sum256(der)
+	return &Certificate{
+		NotAfter: c.TBS.Validity.NotAfter, Thumbprint: base64.RawURLEncoding.EncodeToString(thumbprint[:]),
+		notBefore: c.TBS.Validity.NotBefore, public: public,
+	}, err
 }
 
 // CheckTime reports a certificate that has expired or is not valid yet.

@@ -141,8 +141,8 @@ func (c *Client) Token(ctx context.Context, app Registration, scope, tenantID st
 	answer, err := cfg.Token(context.WithValue(request, oauth2.HTTPClient, c.http))
 	if err != nil {
 		err = c.tokenError(ctx, request, err)
-		if refused := (*Error)(nil); errors.As(err, &refused) {
-			c.refine(refused, app, tenantID)
+		if failed := (*Error)(nil); errors.As(err, &failed) {
+			c.refine(failed, app, tenantID)
 		}
 		return Token{}, err
 	}
@@ -181,7 +181,7 @@ func (c *Client) assertion(ctx context.Context, app Registration, tokenURL strin
 	return url.Values{"client_assertion_type": {assertionType}, "client_assertion": {assertion.Reveal()}}, nil
 }
 
-// refine adds to a refusal what only the request knows.
+// refine adds to a failure what only the request knows.
 func (c *Client) refine(e *Error, app Registration, tenantID string) {
 	r := rowOf(e.Code)
 	if r.has(wrongSecret) && guidPattern().MatchString(app.Credential.ClientSecret.Reveal()) {

@@ -3,7 +3,6 @@ package entra
 import (
 	"context"
 	"crypto/sha256"
-	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -22,13 +21,7 @@ type Registration struct {
 
 // CheckClientID accepts a GUID.
 func CheckClientID(s string) error {
-	if err := CheckText(s); err != nil {
-		return err
-	}
-	if !guidPattern().MatchString(s) {
-		return errors.New("must be a GUID, such as 00000000-0000-0000-0000-000000000000")
-	}
-	return nil
+	return checkForm(s, guidPattern().MatchString(s), "must be a GUID, such as 00000000-0000-0000-0000-000000000000")
 }
 
 // Credential is what an app proves its identity with. Exactly one of ClientSecret, Certificate
@@ -107,33 +100,24 @@ const (
 // CheckClientSecret accepts 1 to 1,024 characters, none of them a control character.
 func CheckClientSecret(s Secret) error {
 	value := s.Reveal()
-	if err := CheckText(value); err != nil {
-		return err
-	}
-	if utf8.RuneCountInString(value) > maxSecretLength || strings.ContainsFunc(value, unicode.IsControl) {
-		return fmt.Errorf("must be 1 to %d characters, none of them a control character", maxSecretLength)
-	}
-	return nil
+	ok := utf8.RuneCountInString(value) <= maxSecretLength && !strings.ContainsFunc(value, unicode.IsControl)
+	return checkForm(value, ok, fmt.Sprintf("must be 1 to %d characters, none of them a control character", maxSecretLength))
 }
 
 // Federation is a credential that is not stored. An [AssertionSource] issues an assertion when one is
 // needed, and a federated credential of the app registration accepts it.
 type Federation struct {
-	Audience string
+	Audience string `json:"audience"`
 	// Issuer and Subject are what the assertions say about themselves. The federated credential in
 	// Entra must repeat them to the letter.
-	Issuer, Subject string
+	Issuer  string `json:"issuer,omitempty"`
+	Subject string `json:"subject,omitempty"`
 }
 
 // CheckAudience accepts what a federated credential can hold.
 func CheckAudience(s string) error {
-	if err := CheckText(s); err != nil {
-		return err
-	}
-	if len(s) > maxAudience || strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		return fmt.Errorf("must have an audience of at most %d printable characters without spaces, such as %s", maxAudience, DefaultAudience)
-	}
-	return nil
+	ok := len(s) <= maxAudience && !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' })
+	return checkForm(s, ok, fmt.Sprintf("must have an audience of at most %d printable characters without spaces, such as %s", maxAudience, DefaultAudience))
 }
 
 // AssertionSource issues assertions for federation: JWTs, signed with RS256, that name the program

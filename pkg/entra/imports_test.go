@@ -22,9 +22,9 @@ func TestOperationsListsEveryCode(t *testing.T) {
 	var table strings.Builder
 	for _, r := range aadsts {
 		codes := strings.Trim(strings.ReplaceAll(fmt.Sprint(r.codes), " ", ", "), "[]")
-		fmt.Fprintf(&table, "| AADSTS %s | %s | %s | %s |\n", codes, classes[r.class], r.Title, r.Action)
+		fmt.Fprintf(&table, "| AADSTS %s | %s | %s | %s |\n", codes, classes[r.class], r.title, r.action)
 		for _, code := range r.codes {
-			if got := rowOf(fmt.Sprint("AADSTS", code)); got.Advice != r.Advice || r.Title == "" || !strings.HasSuffix(r.Action, ".") {
+			if got := rowOf(fmt.Sprint("AADSTS", code)); got.advice() != r.advice() || r.title == "" || !strings.HasSuffix(r.action, ".") {
 				t.Errorf("%d is listed twice, or not explained: %+v", code, r)
 			}
 		}

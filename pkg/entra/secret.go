@@ -29,8 +29,7 @@ func (s Secret) Reveal() string {
 	return *s.p
 }
 
-// Equal reports whether both hold the same value, in constant time for values
-// of the same length.
+// Equal reports whether both hold the same value, in constant time for values of the same length.
 func (s Secret) Equal(other Secret) bool {
 	return subtle.ConstantTimeCompare([]byte(s.Reveal()), []byte(other.Reveal())) == 1
 }

@@ -46,3 +46,11 @@ func CheckText(s string) error {
 	}
 	return nil
 }
+
+// checkForm is CheckText for a value that must also have a form of its own.
+func checkForm(s string, ok bool, otherwise string) error {
+	if err := CheckText(s); err != nil || ok {
+		return err
+	}
+	return errors.New(otherwise)
+}

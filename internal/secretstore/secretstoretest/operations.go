@@ -163,7 +163,7 @@ func (sec *secret) refuses(op string, in input) error {
 	switch {
 	case op == "GetSecretValue", op == "DescribeSecret":
 		return nil
-	case sec.primaryRegion != "":
+	case sec.primaryRegion != "" && !strings.Contains(sec.ARN, ":"+sec.primaryRegion+":"):
 		return fail("InvalidParameterException", "Operation not permitted on a replica secret. Call must be made in primary secret's region.")
 	case op == "DeleteSecret" && len(sec.replicas) > 0:
 		return fail("InvalidParameterException", "You can't delete secret %s that still has replica regions [%s].", sec.ARN, strings.Join(sec.replicas, ", "))

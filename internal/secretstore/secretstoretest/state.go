@@ -19,7 +19,7 @@ type Secret struct {
 	Pending     bool // its deletion is pending
 
 	Replicas      []string // the Regions that the secret is replicated to
-	PrimaryRegion string   // of a secret that is a replica itself
+	PrimaryRegion string   // of a secret with replicas: its own Region, or if it is a replica another
 	OwningService string   // the service that manages the secret
 }
 
