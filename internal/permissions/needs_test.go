@@ -9,31 +9,37 @@ var needs = map[string]struct{ told, stops string }{
 	"ProvisionRole KeepAppsAndConnections secretsmanager:CreateSecret on entra/apps/*": {"CreateSecret: entra/",
 		"provision, create app, restore app, provision federated"},
 	"ProvisionRole KeepAppsAndConnections secretsmanager:CreateSecret on entra/connections/*": {"CreateSecret: entra/",
-		"provision, provision with known app, restore connection, restore it again, provision federated"},
+		"provision, provision with known app, restore connection, restore it again, " +
+			"provision federated, accept, accept again, accept federated"},
 	"ProvisionRole KeepAppsAndConnections secretsmanager:DescribeSecret on entra/apps/*": {"DescribeSecret: entra/",
 		"provision, provision again, provision with known app, provision with new secret, show app, " +
 			"replace credential, create app, delete app, restore app, restore connection, restore it again, " +
-			"provision federated"},
+			"provision federated, accept, accept again, accept federated"},
 	"ProvisionRole KeepAppsAndConnections secretsmanager:DescribeSecret on entra/connections/*": {"DescribeSecret: entra/",
-		"provision, provision again, provision with known app, provision with new secret, show connection, " +
-			"refresh by hand, events by hand, refusal by hand, replace credential, create app, restore app, delete connection, restore connection, " +
-			"delete it again, restore it again, provision federated"},
+		"provision, provision again, provision with known app, provision with new secret, " +
+			"show connection, refresh by hand, events by hand, refusal by hand, replace credential, " +
+			"create app, restore app, delete connection, restore connection, delete it again, " +
+			"restore it again, provision federated, accept, accept again, accept federated"},
 	"ProvisionRole KeepAppsAndConnections secretsmanager:UpdateSecret on entra/apps/*": {"UpdateSecret: entra/", "provision with new secret, replace credential, restore app"},
 	"ProvisionRole KeepAppsAndConnections secretsmanager:UpdateSecret on entra/connections/*": {"UpdateSecret: entra/",
 		"provision again, provision with new secret, refresh by hand, events by hand, refusal by hand, " +
-			"restore connection, restore it again"},
+			"restore connection, restore it again, accept again"},
 	"ProvisionRole KeepAppsAndConnections secretsmanager:TagResource on entra/apps/*": {"TagResource: entra/",
 		"provision, provision with known app, replace credential, create app, delete app, restore app, " +
-			"restore connection, restore it again, provision federated"},
+			"restore connection, restore it again, provision federated, accept, accept again, " +
+			"accept federated"},
 	"ProvisionRole KeepAppsAndConnections secretsmanager:TagResource on entra/connections/*": {"TagResource: entra/",
 		"provision, provision with known app, delete connection, restore connection, delete it again, " +
-			"restore it again, provision federated"},
-	"ProvisionRole KeepAppsAndConnections secretsmanager:UntagResource on entra/connections/*": {"UntagResource: entra/", "restore it again"},
-	"ProvisionRole KeepAppsAndConnections secretsmanager:UntagResource on entra/apps/*":        {"UntagResource: entra/", "restore app"},
-	"ProvisionRole KeepAppsAndConnections secretsmanager:DeleteSecret on entra/apps/*":         {"DeleteSecret: entra/", "delete app"},
-	"ProvisionRole KeepAppsAndConnections secretsmanager:DeleteSecret on entra/connections/*":  {"DeleteSecret: entra/", "delete connection, delete it again"},
-	"ProvisionRole KeepAppsAndConnections secretsmanager:RestoreSecret on entra/apps/*":        {"RestoreSecret: entra/", "restore app"},
-	"ProvisionRole KeepAppsAndConnections secretsmanager:RestoreSecret on entra/connections/*": {"RestoreSecret: entra/", "restore connection, restore it again"},
+			"restore it again, provision federated, accept, accept again, accept federated"},
+	"ProvisionRole KeepAppsAndConnections secretsmanager:UntagResource on entra/connections/*": {"UntagResource: entra/",
+		"restore it again, accept again"},
+	"ProvisionRole KeepAppsAndConnections secretsmanager:UntagResource on entra/apps/*": {"UntagResource: entra/", "restore app"},
+	"ProvisionRole KeepAppsAndConnections secretsmanager:DeleteSecret on entra/apps/*":  {"DeleteSecret: entra/", "delete app"},
+	"ProvisionRole KeepAppsAndConnections secretsmanager:DeleteSecret on entra/connections/*": {"DeleteSecret: entra/",
+		"delete connection, delete it again, accept again"},
+	"ProvisionRole KeepAppsAndConnections secretsmanager:RestoreSecret on entra/apps/*": {"RestoreSecret: entra/", "restore app"},
+	"ProvisionRole KeepAppsAndConnections secretsmanager:RestoreSecret on entra/connections/*": {"RestoreSecret: entra/",
+		"restore connection, restore it again, accept again"},
 	"ProvisionRole ReadCredentialsButNoToken secretsmanager:GetSecretValue on entra/apps/*": {"GetSecretValue: entra/",
 		"provision again, provision with known app, provision with new secret, refresh by hand, " +
 			"events by hand, refusal by hand, replace credential, restore connection, restore it again"},
