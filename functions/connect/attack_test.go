@@ -95,6 +95,13 @@ func TestSignInForAnotherInvitation(t *testing.T) {
 	p["l"] = strings.TrimPrefix(two, "/connect/")
 	setPass(b, p)
 	b.Open(two).Want(200, welcomeTitle)
+	// Nor does it count when the other one is put in while somebody is at Microsoft.
+	b = w.browser().Open(one).Press("step", "start")
+	answer := callbackAfter(b, "account", otherOne)
+	p = passOf(b)
+	p["l"] = strings.TrimPrefix(two, "/connect/")
+	setPass(b, p)
+	b.Open(answer.String()).Want(400, altered)
 }
 
 // Each claim that the ID token is checked for is wrong once.

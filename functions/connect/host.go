@@ -116,7 +116,7 @@ func (v *visit) enter(text string) bool {
 	}
 	v.link, v.guest, v.pass = link, guest, passFor(v.r, link)
 	switch {
-	case guest.State == connector.Accepted && v.pass.Tenant == guest.Tenant && v.pass.Step == connected:
+	case guest.State == connector.Accepted && v.pass.Tenant == guest.Tenant: // also where the first answer was lost
 		v.page(done)
 	case guest.State == connector.Accepted:
 		v.page(used)
@@ -327,7 +327,7 @@ func (v *visit) accept(consented bool) {
 		v.metrics.Connect(ctx, signals.Connected)
 		v.events.Connected(ctx, c)
 		v.log.InfoContext(ctx, "connected", "connection", c.String(), "tenant_id", c.TenantID)
-		v.pass = pass{Link: v.pass.Link, Step: connected, Account: v.pass.Account, Tenant: c.TenantID}
+		v.pass = pass{Link: v.pass.Link, Step: connected, Account: v.pass.Account, Tenant: c.TenantID, ClientID: v.pass.ClientID}
 		v.pass.set(v.w)
 		if consented {
 			v.page(done)

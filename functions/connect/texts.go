@@ -75,7 +75,7 @@ var texts = map[end]text{
 	}, true, nil, 5},
 	done: {http.StatusOK, "good", "Connected", []string{
 		"{product} has access to {service} in your tenant now, and keeps it. There is nothing left to do. You can close this page.",
-		"To take it back, open Enterprise applications in Microsoft Entra and delete the app, or ask {contact}.",
+		"To take it back, open Enterprise applications in Microsoft Entra and delete the app with the ID below, or ask {contact}.",
 	}, true, nil, 0},
 
 	used: {http.StatusGone, "stop", "This invitation has been used", []string{
