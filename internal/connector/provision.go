@@ -219,10 +219,11 @@ func (p *Provisioner) saveConnection(ctx context.Context, asked, found Connectio
 		if !overtaken(err) {
 			return false, err
 		}
-		// Another call was faster. It may be this very one, repeated, and its token is as good.
+		// Another call was faster. It may be this very one, repeated. Its token is as good, but only a write
+		// shows that nobody else is about to take the name.
 		found, err = p.connectionFor(ctx, asked, app.App)
-		c, isNew, announced = found, false, false
-		return err == nil && !(found.stored() && found.known()), err
+		announced = false
+		return err == nil, err
 	})
 	return c, isNew, err
 }

@@ -179,7 +179,7 @@ func (s *soak) disturb() string {
 		case 0:
 			f.Drop = true
 		case 1:
-			f.Break = true
+			f.Break, f.After = true, true // AWS begins to answer only what took effect
 		default:
 			f.Error = []string{"InternalServiceError", "ThrottlingException"}[s.random.IntN(2)]
 		}

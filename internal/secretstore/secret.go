@@ -175,11 +175,16 @@ func (s secret) keys(prefixes ...string) (keys []string) {
 }
 
 // claimed reports whether a claim may be at work.
-func (s secret) claimed() bool {
-	return slices.ContainsFunc(s.keys(tagClaim), func(key string) bool {
-		since, err := time.Parse(time.RFC3339, s.tags[key])
-		return err == nil && s.now.Sub(since) < connector.RequestTime
-	})
+func (s secret) claimed() bool { return s.recent(tagClaim) > 0 }
+
+// recent is how many callers may be at work, who say so in tags of this prefix.
+func (s secret) recent(prefix string) (n int) {
+	for _, key := range s.keys(prefix) {
+		if since, err := time.Parse(time.RFC3339, s.tags[key]); err == nil && s.now.Sub(since) < connector.RequestTime {
+			n++
+		}
+	}
+	return n
 }
 
 // sameTags reports whether both have the same tags, but for one key.

@@ -194,7 +194,9 @@ func (s *Store) claim(ctx context.Context, found secret, c content) (arn, versio
 	case found.own[tagConnection] != "" && found.mark() != c.over:
 		// Its announcement on the app speaks of another one, so nobody would wait for this claim.
 		return "", "", connector.ErrExists
-	case found.claimed(), (st == deleting || st == untagged) && found.justChanged():
+	case found.recent(tagHold) > 1, // one of them deleted it, and another may be about to
+		found.claimed(),
+		(st == deleting || st == untagged) && found.justChanged():
 		return "", "", connector.AtWork("UpdateSecret", found.name, connector.RequestTime)
 	case st == gone:
 		if _, err := s.client.RestoreSecret(ctx, &secretsmanager.RestoreSecretInput{SecretId: aws.String(found.arn)}, s.writes.of); err != nil {

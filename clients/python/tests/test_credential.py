@@ -8,7 +8,7 @@ import threading
 from typing import Any
 
 import pytest
-from azure.core.credentials import SupportsTokenInfo, TokenCredential
+from azure.core.credentials import AccessToken, SupportsTokenInfo, TokenCredential
 from azure.core.credentials_async import AsyncSupportsTokenInfo, AsyncTokenCredential
 from manager import DAYS, GRAPH, Clock, Manager, six
 
@@ -34,6 +34,7 @@ def test_a_token_is_what_get_token_promises() -> None:
     with ConnectionCredential("default/contoso", client=manager, clock=Clock()) as credential:
         token = credential.get_token(f"{GRAPH}/.default", claims=None, tenant_id=None, enable_cae=True, later="x")
         value, expires_on = token[0], token[1]
+        assert isinstance(token, AccessToken)  # msgraph-sdk sends nothing else
         assert (token.token, token.expires_on) == (value, expires_on) == tuple(token)
         assert credential.values()["PAN_SEC_MICROSOFT_ENTRA_ACCESS_TOKEN"] == value == "token-one"
 
@@ -43,11 +44,12 @@ def test_nothing_prints_a_token() -> None:
     manager.store = STORE
     credential = ConnectionCredential("default/contoso", client=manager, clock=Clock())
     asynchronous = aio.ConnectionCredential("default/contoso", client=manager, clock=Clock())
-    token = asyncio.run(asynchronous.get_token())
-    for thing in (credential, asynchronous, credential.get_token(), token, credential.values()):
+    token, info = asyncio.run(asynchronous.get_token()), asyncio.run(asynchronous.get_token_info())
+    assert isinstance(token, AccessToken)
+    for thing in (credential, asynchronous, credential.get_token(), token, info, credential.values()):
         assert "token-" not in f"{thing} {thing!r} {[thing]}"
     with pytest.raises(TypeError):
-        json.dumps(token)
+        json.dumps(info)
     manager.store = {"string": '"token-of-another-program'}
     with pytest.raises(EntraConnectorError) as error:
         ConnectionCredential("default/contoso", client=manager, clock=Clock()).get_token()

@@ -39,7 +39,7 @@
 //   - 9002313 for two credentials, 70011 for one scope sent twice, 1002012 for white space around
 //     the scope or no resource in it, 50012 for a jti that is missing or was used before
 //   - an assertion's times allow for no clock skew, and its audience is no list, not even of one
-//   - every token has the claims of version 2.0, and appid besides azp
+//   - every token but Azure Storage's has the claims of version 2.0, and appid besides azp
 //   - the answer has the client-request-id of the request, or a new one
 //   - the error strings of codes that nobody has recorded; 90033 with status 400
 //   - 404 for another method, where Entra answers 900561

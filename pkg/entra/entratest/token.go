@@ -147,8 +147,12 @@ func (c *call) authenticate() int {
 // mint makes an access token: a JWT that a resource can verify with the key at jwks_uri.
 func (c *call) mint() string {
 	at := c.s.options.Now().Unix()
+	issuer, version := c.base+"/"+c.tenant.ID+"/v2.0", "2.0"
+	if c.audience == "https://storage.azure.com" { // which has tokens of version 1.0, and so has Azurite
+		issuer, version = "https://sts.windows.net/"+c.tenant.ID+"/", "1.0"
+	}
 	claims := map[string]any{
-		"aud": c.audience, "iss": c.base + "/" + c.tenant.ID + "/v2.0", "tid": c.tenant.ID, "ver": "2.0",
+		"aud": c.audience, "iss": issuer, "tid": c.tenant.ID, "ver": version,
 		"appid": c.app.ClientID, "azp": c.app.ClientID, "idtyp": "app", "uti": newGUID(),
 		"iat": at, "nbf": at, "exp": at + int64(c.lifetime),
 	}

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import functools
 import json
 import re
+import sys
 import time
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -83,6 +85,22 @@ class AccessToken:
         return (self.token, self.expires_on)[index]
 
 
+def azure_form(token: AccessToken) -> AzureToken:
+    """Return a token as azure-core's own class where that is loaded: msgraph-sdk takes no other."""
+    azure: Any = sys.modules.get("azure.core.credentials")
+    if azure is None:
+        return cast("AzureToken", token)
+    form = _quiet(azure.AccessToken)(token.token, token.expires_on)
+    form.token_type, form.refresh_on = token.token_type, token.refresh_on
+    return cast("AzureToken", form)
+
+
+@functools.cache
+def _quiet(azure: type) -> Any:
+    """Return a subclass of azure-core's named tuple that prints as ours, without the token."""
+    return type("AccessToken", (azure,), {"__repr__": AccessToken.__repr__})
+
+
 class ConnectionCredential:
     """The token of one connection, as a credential of the Azure SDK or by itself.
 
@@ -127,7 +145,7 @@ class ConnectionCredential:
         **_: Any,
     ) -> AzureToken:
         """Return a token that has not expired. Without scopes, it is the connection's whatever its scope."""
-        return cast("AzureToken", self._token(scopes, claims, tenant_id))
+        return azure_form(self._token(scopes, claims, tenant_id))
 
     def get_token_info(self, *scopes: str, options: TokenRequestOptions | None = None) -> AzureTokenInfo:
         """Do the same as get_token."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from . import ConnectionCredential as _ConnectionCredential
 from . import Values
+from ._credential import AccessToken, azure_form
 from ._errors import EntraConnectorError
 from ._kept import Kept, WouldReadError
 
@@ -45,13 +46,14 @@ class ConnectionCredential:
         enable_cae: bool = False,  # noqa: ARG002
         **_: Any,
     ) -> AzureToken:
-        token = await self._get(lambda: self._sync._token(scopes, claims, tenant_id, may_read=False))
-        return cast("AzureToken", token)
+        return azure_form(await self._token(scopes, claims, tenant_id))
 
     async def get_token_info(self, *scopes: str, options: TokenRequestOptions | None = None) -> AzureTokenInfo:
         o = options or {}
-        token = await self.get_token(*scopes, claims=o.get("claims"), tenant_id=o.get("tenant_id"))
-        return cast("AzureTokenInfo", token)
+        return cast("AzureTokenInfo", await self._token(scopes, o.get("claims"), o.get("tenant_id")))
+
+    async def _token(self, scopes: tuple[str, ...], claims: str | None, tenant_id: str | None) -> AccessToken:
+        return await self._get(lambda: self._sync._token(scopes, claims, tenant_id, may_read=False))
 
     async def values(self) -> Values:
         values, _ = await self._get(lambda: self._sync._values.get(may_read=False))
