@@ -68,10 +68,13 @@ check 'The shell scripts pass shellcheck' shellcheck --exclude=SC2329 .ci/run sc
 # The clients for integrations
 
 what='The Python and TypeScript clients work, as built and installed'
+readers='Each service takes the tokens from its own client, and no integration meets an expired one'
 if command -v node >/dev/null && command -v npm >/dev/null; then
 	show "$what" make clients
+	show "$readers" scripts/e2e/readers.sh
 else
 	skip "$what" 'Node 20 or newer with npm'
+	skip "$readers" 'Node 20 or newer with npm'
 fi
 
 # Real Entra and real AWS
