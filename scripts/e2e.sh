@@ -124,6 +124,7 @@ demonstrated() { # demonstrated <GOARCH>: runs make demo with what sam build lef
 		-provision .aws-sam/build/ProvisionFunction/bootstrap -refresh .aws-sam/build/RefreshFunction/bootstrap
 }
 check 'The template passes sam validate --lint' sam validate --lint
+check "The examples' templates pass cfn-lint" cfn-lint examples/*/template.yaml
 check 'The events are JSON' python3 -c 'import json, sys; [json.load(open(name)) for name in sys.argv[1:]]' events/*.json
 check 'The template deploys what it should' scripts/template/test.sh
 echo 'Building with SAM. The first build for each architecture takes about a minute.'
