@@ -111,6 +111,21 @@ show 'make local keeps to api/openapi.yaml, says schemathesis' env "CERTIFICATE=
 	--url "http://127.0.0.1:$port" --generation-database none --no-color
 stop_servers
 
+# The page for customers, in a browser
+
+what='The page for customers works in Chromium, for everybody'
+chromium=${CHROMIUM:-$(command -v chromium || command -v chromium-browser || command -v google-chrome || true)}
+if [ -n "$chromium" ] && command -v npm >/dev/null; then
+	mkdir -p build/browser/pages
+	check 'Installing axe and html-validate' npm install --silent --no-audit --no-fund --prefix build/browser axe-core@4.14.1 html-validate@10.17.0
+	check 'make build' make build
+	show "$what" env "CHROMIUM=$chromium" sh -c 'cd internal/browser && go test -count=1 -timeout 20m .'
+	check 'The ways through the page work' env "PAGES=$PWD/build/browser/pages" go test -count=1 ./functions/connect
+	check 'Its HTML is valid' build/browser/node_modules/.bin/html-validate --config scripts/htmlvalidate.json 'build/browser/pages/*.html'
+else
+	skip "$what" 'Chromium, and Node with npm'
+fi
+
 # Real Entra and real AWS
 
 if [ "${ENTRA_LIVE-}" = 1 ]; then
@@ -140,7 +155,7 @@ stop_servers
 commit=$(git describe --always --dirty --abbrev=12 --exclude='*' 2>/dev/null || true)
 built() { # built <GOARCH> <ELF machine, as its bytes in hexadecimal>
 	local bootstrap info setting
-	for bootstrap in .aws-sam/build/{Provision,Refresh}Function/bootstrap; do
+	for bootstrap in .aws-sam/build/{Provision,Refresh,Connect}Function/bootstrap; do
 		[ "$(od -An -tx1 -j18 -N2 "$bootstrap" | tr -d ' ')" = "$2" ] || { echo "$bootstrap: not for $1" && return 1; }
 		info=$(go version -m "$bootstrap")
 		for setting in "GOARCH=$1" GOOS=linux CGO_ENABLED=0 -tags=lambda.norpc -trimpath=true; do
