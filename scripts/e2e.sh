@@ -84,10 +84,13 @@ check 'The shell scripts pass shellcheck' shellcheck --exclude=SC2329 .ci/run sc
 # The clients for integrations
 
 what='The Python and TypeScript clients work, as built and installed'
+readers='Each service takes the tokens from its own client, and no integration meets an expired one'
 if command -v node >/dev/null && command -v npm >/dev/null; then
 	show "$what" make clients
+	show "$readers" scripts/e2e/readers.sh
 else
 	skip "$what" 'Node 20 or newer with npm'
+	skip "$readers" 'Node 20 or newer with npm'
 fi
 
 # The API's description
@@ -189,6 +192,7 @@ install_ministack() {
 		cp scripts/e2e/ministack/requirements.txt .venv/ministack/
 }
 check 'The template passes sam validate --lint' sam validate --lint
+check "The examples' templates pass cfn-lint" cfn-lint examples/*/template.yaml
 check 'The events are JSON' python3 -c 'import json, sys; [json.load(open(name)) for name in sys.argv[1:]]' events/*.json
 check 'The template deploys what it should' scripts/template/test.sh
 echo 'Building with SAM. The first build for each architecture takes about a minute.'

@@ -54,6 +54,7 @@ func (p *page) targets() (all []target) {
 		add("due", english.Sprintf("its time ÷ %.1f s, the minimum at %.0f writes a second", n/writesPerSecond, writesPerSecond),
 			"%.3f", s.Duration.Seconds()*writesPerSecond/n, "≤", 1.10)
 		add("due", "AWS calls for each refresh", "%.3f", s.CallsEach(), "≤", 1.02)
+		add("due", "processor time for each refresh", "%.2f ms", s.CPUEach(), "≤", 1)
 		add("due", "AWS calls throttled", "%.2f %%", 100*float64(s.Throttled)/float64(s.Calls), "<", 1)
 		add("due", "memory, everything due", "%.1f MiB", s.MiB(), "<", maxMiB)
 	}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -122,21 +123,27 @@ func (r *rig) seed(n int, left time.Duration) error {
 			return err
 		}
 	}
-	value, _ := r.Secrets.Value(prefix + first)
-	description, _ := r.Secrets.Description(prefix + first)
+	provisioned, _ := r.Secrets.Look(prefix + first)
 	var values map[string]string
 	var state map[string]any
-	if err := cmp.Or(json.Unmarshal([]byte(value), &values), json.Unmarshal([]byte(description), &state)); err != nil {
+	if err := cmp.Or(json.Unmarshal([]byte(provisioned.Value), &values), json.Unmarshal([]byte(provisioned.Description), &state)); err != nil {
 		return fmt.Errorf("reading the connection that was provisioned: %w", err)
 	}
 	expires := time.Now().Add(left).Truncate(time.Second).UTC()
 	values["PAN_SEC_MICROSOFT_ENTRA_EXPIRES_AT"], state["expires_at"] = strconv.FormatInt(expires.Unix(), 10), expires
 	for i := range n {
-		id := r.tenant(i)
+		id, name := r.tenant(i), fmt.Sprintf("customer-%06d", i)
 		values["PAN_SEC_MICROSOFT_ENTRA_TENANT_ID"], state["tenant_id"] = id, id
 		value, _ := json.Marshal(values)
-		description, _ := json.Marshal(state)
-		r.Secrets.Put(fmt.Sprintf("%scustomer-%06d", prefix, i), string(value), string(description))
+		r.Secrets.Edit(prefix+name, func(x *secretstoretest.Secret) {
+			x.Version, x.Value, x.Tags = "", string(value), maps.Clone(provisioned.Tags)
+			x.Tags["entra-connector:connection"], x.Tags["entra-connector:tenant"] = name, id
+		})
+		r.Secrets.Edit(prefix+name, func(x *secretstoretest.Secret) {
+			state["version"] = x.Version // which the description is of
+			description, _ := json.Marshal(state)
+			x.Description = string(description)
+		})
 	}
 	return nil
 }
@@ -158,6 +165,9 @@ func (s sweep) Rate() float64 { return float64(s.Refreshed) / s.Duration.Seconds
 
 // CallsEach is AWS calls for each refresh.
 func (s sweep) CallsEach() float64 { return float64(s.Calls) / float64(s.Refreshed) }
+
+// CPUEach is milliseconds of processor time for each refresh, the start of the process included.
+func (s sweep) CPUEach() float64 { return milliseconds(s.CPU) / float64(s.Refreshed) }
 
 // MiB is the most memory that the function's process has used.
 func (s sweep) MiB() float64 { return float64(s.MaxMemoryUsed) / (1 << 20) }

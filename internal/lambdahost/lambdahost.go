@@ -60,6 +60,7 @@ type Report struct {
 	Init          time.Duration // from the start of the process until it asked for work; 0 if it was warm
 	Duration      time.Duration // from when the process got its work until its answer
 	MaxMemoryUsed int64         // peak memory of the process since its start, in bytes; 0 without /proc
+	CPU           time.Duration // processor time of the process since its start, in hundredths of a second; 0 without /proc
 }
 
 // Function is one hosted function. Its methods may be called concurrently.
@@ -176,7 +177,7 @@ func (f *Function) serve(p *process, inv *invocation) *process {
 		f.fail(inv, err)
 		return nil
 	}
-	report.Duration, report.MaxMemoryUsed = time.Since(start), p.maxMemory()
+	report.Duration, report.MaxMemoryUsed, report.CPU = time.Since(start), p.maxMemory(), p.cpu()
 	result.Report = report
 	p.output.sync()
 	inv.answer <- result

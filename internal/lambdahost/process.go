@@ -1,6 +1,7 @@
 package lambdahost
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 )
 
 const region = "us-east-1" // unless Config.Env names another
@@ -138,6 +140,18 @@ func (p *process) maxMemory() int64 {
 	var kB int64
 	_, _ = fmt.Sscanf(peak, "%d kB", &kB)
 	return kB << 10
+}
+
+// cpu is the processor time of the process, its own and the system's for it: see proc_pid_stat(5).
+func (p *process) cpu() time.Duration {
+	stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
+	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:])) // from the third on; the second may have spaces
+	if len(fields) < 13 {
+		return 0
+	}
+	user, _ := strconv.Atoi(fields[11])
+	system, _ := strconv.Atoi(fields[12])
+	return time.Duration(user+system) * time.Second / 100 // Linux counts in hundredths
 }
 
 // kill ends the process, if it still runs, and the server.
