@@ -405,7 +405,7 @@ func TestTroubleWithAnAnswer(t *testing.T) {
 		if b.Where.Path != link || b.Where.RawQuery != "" {
 			t.Errorf("the page is at %s", b.Where)
 		}
-		b.Open(link)
+		b.Open(link).Want(200, welcomeTitle)
 		w.waiting("one", "")
 	}
 	w.browser().Open(link).SignIn(admin).Want(200, confirmTitle)

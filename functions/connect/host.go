@@ -148,6 +148,11 @@ func (v *visit) look(text string) {
 	}
 	_, known := v.signIn()
 	switch {
+	case v.pass.End == string(busy), v.pass.End == string(broken): // which is over when somebody comes again
+		page := end(v.pass.End)
+		v.pass = pass{Link: v.pass.Link}
+		v.pass.set(v.w)
+		v.page(page)
 	case v.pass.End != "":
 		v.page(endOf(v.pass.End))
 	case known && v.pass.Step == approved:

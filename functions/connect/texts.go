@@ -99,7 +99,6 @@ var texts = map[end]text{
 
 // codes are the pages of refusals. Codes of Microsoft's are those of its list of error codes.
 var codes = map[string]text{
-	string(busy): texts[busy], string(broken): texts[broken],
 	connector.CodeDeclined: {http.StatusForbidden, "stop", "Not approved", []string{
 		"The permissions were not approved at Microsoft, so nothing was connected.", "You can try again, or ask {contact} what they are for."}, true, []button{tryAgain}, 0},
 	connector.CodeNotAdmin: {http.StatusForbidden, "stop", "An administrator is needed", []string{
