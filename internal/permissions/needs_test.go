@@ -34,6 +34,8 @@ var needs = map[string]struct{ told, stops string }{
 	"ProvisionRole KeepAppsAndConnections secretsmanager:DeleteSecret on entra/connections/*":  {"DeleteSecret: entra/", "delete connection, delete it again"},
 	"ProvisionRole KeepAppsAndConnections secretsmanager:RestoreSecret on entra/apps/*":        {"RestoreSecret: entra/", "restore app"},
 	"ProvisionRole KeepAppsAndConnections secretsmanager:RestoreSecret on entra/connections/*": {"RestoreSecret: entra/", "restore connection, restore it again"},
+	"ProvisionRole LetOtherAccountsRead secretsmanager:PutResourcePolicy on entra/connections/*": {"PutResourcePolicy: entra/",
+		"provision, provision with known app, restore connection, restore it again, provision federated"},
 	"ProvisionRole ReadCredentialsButNoToken secretsmanager:GetSecretValue on entra/apps/*": {"GetSecretValue: entra/",
 		"provision again, provision with known app, provision with new secret, refresh by hand, " +
 			"events by hand, refusal by hand, replace credential, restore connection, restore it again"},

@@ -32,7 +32,7 @@ const (
 
 // everything are the parameters with which the roles get all permissions that they may get.
 var everything = map[string]string{"Federation": "true", "KmsKeyArn": "arn:aws:kms:us-east-1:123456789012:key/secrets",
-	"SubnetIds": "subnet-0", "SecurityGroupIds": "sg-0", "Tracing": "Active"}
+	"ReaderAccounts": "444455556666", "SubnetIds": "subnet-0", "SecurityGroupIds": "sg-0", "Tracing": "Active"}
 
 // action is something that a person relies on, done with some functions.
 type action func(functions *Connector) error
@@ -149,7 +149,7 @@ func try(t *testing.T, granted []permission) (stopped []string, output string) {
 		STS: ststest.Options{Now: time.Now, Authorize: func(accessKeyID, audience string) bool {
 			return may(accessKeyID, "sts:GetWebIdentityToken", "*", map[string][]string{"sts:IdentityTokenAudience": {audience}})
 		}},
-		ProvisionEnv: []string{"AWS_ACCESS_KEY_ID=ProvisionRole"},
+		ProvisionEnv: []string{"AWS_ACCESS_KEY_ID=ProvisionRole", "READER_ACCOUNTS=444455556666"},
 		RefreshEnv:   []string{"AWS_ACCESS_KEY_ID=RefreshRole"},
 	})
 	c.Entra.AddApp(entratest.App{ClientID: OtherID, Federated: []entratest.Federated{
