@@ -17,7 +17,7 @@ COMMIT  ?= $(or $(shell git describe --always --dirty --abbrev=12 --exclude='*' 
 
 # The product, and modules of their own for what it must not depend on: Microsoft's libraries, and one
 # that plots.
-MODULES := . pkg/entra/entratest/msal pkg/entratoken/azuretoken internal/bench
+MODULES := . pkg/entra/entratest/msal pkg/entratoken/azuretoken internal/bench internal/browser
 
 # Only the race detector needs a C compiler.
 export CGO_ENABLED := 0
@@ -32,7 +32,7 @@ GO_BUILD  = go build -ldflags "-s -w $(foreach package,$(SETUP) main,-X $(packag
 
 .DEFAULT_GOAL := help
 .PHONY: help needs-go build build/local demo local test invariants check fuzz e2e clients bench release publish clean \
-	build-ProvisionFunction build-RefreshFunction
+	build-ProvisionFunction build-RefreshFunction build-ConnectFunction
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -46,6 +46,7 @@ build: needs-go ## build the functions and the command, build/entra-connector, f
 	@echo 'Building the functions and the command. The first time this takes a minute or two.'
 	@$(GO_BUILD) -o build/provision/bootstrap ./functions/provision
 	@$(GO_BUILD) -o build/refresh/bootstrap ./functions/refresh
+	@$(GO_BUILD) -o build/connect/bootstrap ./functions/connect
 	@$(GO_BUILD) -o build/entra-connector ./cmd/entra-connector
 
 build/local: needs-go # for this machine, even if GOARCH names another
@@ -57,7 +58,7 @@ demo: build build/local ## show the connector at work on this machine, with stan
 
 # This is not "go run", which reports an error when Ctrl-C ends it.
 local: build build/local ## run the same on http://127.0.0.1:3000 until Ctrl-C; ADDR=, EVERY=, DATA=, V=1
-	@build/local serve$(if $(ADDR), -addr '$(ADDR)')$(if $(EVERY), -every '$(EVERY)')$(if $(DATA), -data '$(DATA)')$(if $(V), -v)
+	@build/local serve -connect build/connect/bootstrap$(if $(ADDR), -addr '$(ADDR)')$(if $(EVERY), -every '$(EVERY)')$(if $(DATA), -data '$(DATA)')$(if $(V), -v)
 
 test: needs-go ## run the tests, with the race detector if there is a C compiler
 	@echo 'Testing. The first time it takes some minutes to compile everything.'
@@ -115,6 +116,7 @@ clean: ## remove what was built and installed here, but not the data of make loc
 # scripts/release.sh.
 build-ProvisionFunction: FUNCTION := provision
 build-RefreshFunction: FUNCTION := refresh
-build-ProvisionFunction build-RefreshFunction: needs-go
+build-ConnectFunction: FUNCTION := connect
+build-ProvisionFunction build-RefreshFunction build-ConnectFunction: needs-go
 	@test -n '$(SAM_GOARCH)' -a -n '$(ARTIFACTS_DIR)' || { echo 'Run sam build or make build instead.' >&2; exit 1; }
 	@GOOS=linux GOARCH=$(SAM_GOARCH) $(GO_BUILD) -o '$(ARTIFACTS_DIR)/bootstrap' ./functions/$(FUNCTION)

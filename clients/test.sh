@@ -22,7 +22,8 @@ python3 -m venv "$scratch/venv"
 	cd clients/python
 	export PATH=$scratch/venv/bin:$PATH PYTHONDONTWRITEBYTECODE=1
 	ruff check --quiet
-	ruff format --check --quiet
+	ruff check --quiet --config=pyproject.toml --ignore=ARG,S ../e2e/python ../../examples/graph-users
+	ruff format --check --quiet . ../e2e/python ../../examples/graph-users
 	mypy --cache-dir="$scratch/mypy"
 	PYTHONPATH=src pytest --quiet -p no:cacheprovider
 	quietly python -m build --outdir "$packages"

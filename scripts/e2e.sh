@@ -84,10 +84,13 @@ check 'The shell scripts pass shellcheck' shellcheck --exclude=SC2329 .ci/run sc
 # The clients for integrations
 
 what='The Python and TypeScript clients work, as built and installed'
+readers='Each service takes the tokens from its own client, and no integration meets an expired one'
 if command -v node >/dev/null && command -v npm >/dev/null; then
 	show "$what" make clients
+	show "$readers" scripts/e2e/readers.sh
 else
 	skip "$what" 'Node 20 or newer with npm'
+	skip "$readers" 'Node 20 or newer with npm'
 fi
 
 # The API's description
@@ -107,6 +110,21 @@ show 'make local keeps to api/openapi.yaml, says schemathesis' env "CERTIFICATE=
 	schemathesis --config-file scripts/e2e/openapi/schemathesis.toml run api/openapi.yaml \
 	--url "http://127.0.0.1:$port" --generation-database none --no-color
 stop_servers
+
+# The page for customers, in a browser
+
+what='The page for customers works in Chromium, for everybody'
+chromium=${CHROMIUM:-$(command -v chromium || command -v chromium-browser || command -v google-chrome || true)}
+if [ -n "$chromium" ] && command -v npm >/dev/null; then
+	mkdir -p build/browser/pages
+	check 'Installing axe and html-validate' npm install --silent --no-audit --no-fund --prefix build/browser axe-core@4.14.1 html-validate@10.17.0
+	check 'make build' make build
+	show "$what" env "CHROMIUM=$chromium" sh -c 'cd internal/browser && go test -count=1 -timeout 20m .'
+	check 'The ways through the page work' env "PAGES=$PWD/build/browser/pages" go test -count=1 ./functions/connect
+	check 'Its HTML is valid' build/browser/node_modules/.bin/html-validate --config scripts/htmlvalidate.json 'build/browser/pages/*.html'
+else
+	skip "$what" 'Chromium, and Node with npm'
+fi
 
 # Real Entra and real AWS
 
@@ -137,7 +155,7 @@ stop_servers
 commit=$(git describe --always --dirty --abbrev=12 --exclude='*' 2>/dev/null || true)
 built() { # built <GOARCH> <ELF machine, as its bytes in hexadecimal>
 	local bootstrap info setting
-	for bootstrap in .aws-sam/build/{Provision,Refresh}Function/bootstrap; do
+	for bootstrap in .aws-sam/build/{Provision,Refresh,Connect}Function/bootstrap; do
 		[ "$(od -An -tx1 -j18 -N2 "$bootstrap" | tr -d ' ')" = "$2" ] || { echo "$bootstrap: not for $1" && return 1; }
 		info=$(go version -m "$bootstrap")
 		for setting in "GOARCH=$1" GOOS=linux CGO_ENABLED=0 -tags=lambda.norpc -trimpath=true; do
@@ -174,6 +192,7 @@ install_ministack() {
 		cp scripts/e2e/ministack/requirements.txt .venv/ministack/
 }
 check 'The template passes sam validate --lint' sam validate --lint
+check "The examples' templates pass cfn-lint" cfn-lint examples/*/template.yaml
 check 'The events are JSON' python3 -c 'import json, sys; [json.load(open(name)) for name in sys.argv[1:]]' events/*.json
 check 'The template deploys what it should' scripts/template/test.sh
 echo 'Building with SAM. The first build for each architecture takes about a minute.'

@@ -52,7 +52,7 @@ func demo(ctx context.Context, o options, stdout, stderr io.Writer) (err error) 
 			fmt.Fprintf(stderr, "\nWhat the functions logged:\n%s\n", &kept)
 		}
 	}()
-	fill(s.Entra, s.STS)
+	fill(s.Entra, s.STS, "")
 	api := httptest.NewServer(s.API())
 	defer api.Close()
 	ctx, cancel := context.WithCancel(ctx)

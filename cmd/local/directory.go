@@ -31,16 +31,37 @@ const (
 
 	contosoID, contosoDomain   = "c0000000-0000-4000-8000-000000000001", "contoso.example"
 	fabrikamID, fabrikamDomain = "f0000000-0000-4000-8000-000000000002", "fabrikam.example"
+
+	// Customers who have not consented. Policies of the second stop the consent page.
+	northwindID, northwindDomain = "d0000000-0000-4000-8000-000000000003", "northwind.example"
+	litwareID, litwareDomain     = "b0000000-0000-4000-8000-000000000004", "litware.example"
 )
 
+// people can sign in on the page for customers.
+var people = []entratest.User{
+	{Account: "ada@" + northwindDomain, Name: "Ada, administrator", TenantID: northwindID, Roles: []string{entratest.GlobalAdministrator}},
+	{Account: "bob@" + northwindDomain, Name: "Bob, no administrator", TenantID: northwindID},
+	{Account: "gus@" + fabrikamDomain, Name: "Gus, a guest", TenantID: northwindID, Guest: true},
+	{Account: "cay@" + contosoDomain, Name: "Cay, administrator, has consented already", TenantID: contosoID, Roles: []string{entratest.GlobalAdministrator}},
+	{Account: "lee@" + litwareDomain, Name: "Lee, administrator, stopped by Conditional Access", TenantID: litwareID, Roles: []string{entratest.GlobalAdministrator}},
+	{Account: "pat@outlook.example", Name: "Pat, a personal account", TenantID: entratest.Consumers},
+}
+
 // fill makes the stand-in Entra know that. With a stand-in STS the app also trusts the functions. The
-// app has these certificates too.
-func fill(e *entratest.Server, aws *ststest.Server, certificates ...*x509.Certificate) {
+// app has these certificates too. The page for customers is at pageURL.
+func fill(e *entratest.Server, aws *ststest.Server, pageURL string, certificates ...*x509.Certificate) {
 	app := entratest.App{
 		ClientID:     clientID,
 		Secrets:      []entratest.Secret{{Value: clientSecret}, {Value: nextSecret}},
 		Certificates: certificates,
+		RedirectURIs: []string{pageURL + "/connect/callback"},
+		Roles:        []string{"User.Read.All"},
 	}
+	for _, person := range people {
+		e.AddUser(person)
+	}
+	e.AddTenant(entratest.Tenant{ID: northwindID, Domains: []string{northwindDomain}})
+	e.AddTenant(entratest.Tenant{ID: litwareID, Domains: []string{litwareDomain}, DeviceFilter: true})
 	if aws != nil {
 		app.Federated = []entratest.Federated{{Issuer: aws.Issuer(), Subject: aws.Subject(), Audience: "api://AzureADTokenExchange", Key: aws.Key()}}
 	}

@@ -21,10 +21,10 @@ const usage = `usage: local demo [flags]    show the connector at work, with sta
        local serve [flags]   keep it running until Ctrl-C
 `
 
-// options are the flags. Only serve uses the last three.
+// options are the flags. Only serve uses connect and the last three.
 type options struct {
-	provision, refresh string
-	verbose            bool
+	provision, refresh, connect string
+	verbose                     bool
 
 	addr  string
 	every time.Duration
@@ -43,6 +43,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags.SetOutput(stderr)
 	flags.StringVar(&o.provision, "provision", "build/provision/bootstrap", "the provision function's `binary`")
 	flags.StringVar(&o.refresh, "refresh", "build/refresh/bootstrap", "the refresh function's `binary`")
+	flags.StringVar(&o.connect, "connect", "", "the `binary` of the page for customers; without it there is none")
 	flags.BoolVar(&o.verbose, "v", false, "show everything that the functions log")
 	flags.StringVar(&o.addr, "addr", "127.0.0.1:3000", "where the API listens; a loopback address")
 	flags.DurationVar(&o.every, "every", 5*time.Minute, "time between sweeps")

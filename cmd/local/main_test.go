@@ -265,7 +265,7 @@ func TestServeScreen(t *testing.T) {
 
 func TestServeAgainstOtherServices(t *testing.T) {
 	theirs := entratest.Start(t, entratest.Options{})
-	fill(theirs, nil)
+	fill(theirs, nil, "")
 	secrets := secretstoretest.Start(t, secretstoretest.Options{Region: "eu-central-1"})
 	for _, variable := range []string{"AWS_ENDPOINT_URL_SECRETS_MANAGER", "AWS_ENDPOINT_URL"} {
 		t.Run(variable, func(t *testing.T) {

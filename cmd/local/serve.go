@@ -9,11 +9,13 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -39,15 +41,21 @@ func serve(ctx context.Context, o options, stdout, stderr io.Writer) (err error)
 	}
 	defer listener.Close()
 	settings := stack.Options{
-		Provision: o.provision, Refresh: o.refresh, Log: problems{stderr},
+		Provision: o.provision, Refresh: o.refresh, Connect: o.connect, Log: problems{stderr},
 		Authority:       os.Getenv("AZURE_AUTHORITY_HOST"),
 		SecretsEndpoint: cmp.Or(os.Getenv("AWS_ENDPOINT_URL_SECRETS_MANAGER"), os.Getenv("AWS_ENDPOINT_URL")),
-		Entra:           entratest.Options{Addr: beside(listener, 100)},
+		Entra:           entratest.Options{Addr: beside(listener, 100), Spread: 8 * time.Second, PersonalAccounts: true},
 		Secrets:         secretstoretest.Options{Addr: beside(listener, 200), File: o.data},
 		Env:             stack.Callers(func(name string) bool { return slices.Contains(passedOn, name) }),
 	}
 	if o.verbose {
 		settings.Log = stderr
+	}
+	// Cookies do not tell ports apart, so the page has another host name than the stand-in Entra.
+	pageURL := fmt.Sprintf("http://localhost:%d", listener.Addr().(*net.TCPAddr).Port)
+	if o.connect != "" {
+		settings.Env = append(settings.Env, "CONNECT_PAGE=true", "CONNECT_URL="+pageURL)
+		settings.ConnectEnv = []string{"CONNECT_PRODUCT=Example Product", "CONNECT_CONTACT=help@example.com"}
 	}
 	if settings.SecretsEndpoint == "" {
 		lock, err := lock(o.data)
@@ -67,7 +75,7 @@ func serve(ctx context.Context, o options, stdout, stderr io.Writer) (err error)
 		if err != nil {
 			return err
 		}
-		fill(s.Entra, s.STS, trusted)
+		fill(s.Entra, s.STS, pageURL, trusted)
 	}
 	for _, f := range []*lambdahost.Function{s.Provision, s.Refresh} {
 		if result, _ := f.Invoke(ctx, nil); result.FunctionError != "" {
@@ -78,7 +86,11 @@ func serve(ctx context.Context, o options, stdout, stderr io.Writer) (err error)
 	server := &http.Server{Handler: s.API(), ReadHeaderTimeout: 10 * time.Second}
 	go func() { _ = server.Serve(listener) }()
 	defer server.Close()
-	welcome(stdout, s, settings, "http://"+listener.Addr().String(), pem, o)
+	link := ""
+	if s.Entra != nil && s.Connect != nil {
+		link = invite(s.API())
+	}
+	welcome(stdout, s, settings, "http://"+listener.Addr().String(), pem, link, o)
 	asked := make(chan os.Signal, 1)
 	signal.Notify(asked, syscall.SIGUSR1)
 	defer signal.Stop(asked)
@@ -102,6 +114,28 @@ func serve(ctx context.Context, o options, stdout, stderr io.Writer) (err error)
 			return nil
 		}
 	}
+}
+
+// invite returns a link to the page for customers, of an app of its own.
+func invite(api http.Handler) string {
+	call := func(method, path, body string) (int, []byte) {
+		w := httptest.NewRecorder()
+		api.ServeHTTP(w, httptest.NewRequest(method, path, strings.NewReader(body)))
+		return w.Code, w.Body.Bytes()
+	}
+	call("PUT", "/apps/page", `{"client_id":"`+clientID+`","client_secret":"`+clientSecret+`","service":"microsoft-graph"}`)
+	for n := 1; n < 100; n++ {
+		status, answer := call("POST", fmt.Sprintf("/connections/page/customer-%d/invitation", n), "")
+		var invitation struct{ URL string }
+		switch _ = json.Unmarshal(answer, &invitation); status {
+		case http.StatusOK, http.StatusCreated:
+			return invitation.URL
+		case http.StatusConflict: // connected in an earlier run
+			continue
+		}
+		break
+	}
+	return ""
 }
 
 // listen accepts loopback addresses only, since the API asks for no authorisation here.
@@ -184,7 +218,7 @@ func summary(r connector.SweepReport) string {
 }
 
 // welcome says what runs where and what to try.
-func welcome(out io.Writer, s *stack.Stack, settings stack.Options, api, pem string, o options) {
+func welcome(out io.Writer, s *stack.Stack, settings stack.Options, api, pem, link string, o options) {
 	standIn := func(url, wanted string) string {
 		if url != "http://"+wanted {
 			return url + " (stand-in; " + wanted + " is taken)"
@@ -223,6 +257,9 @@ func welcome(out io.Writer, s *stack.Stack, settings stack.Options, api, pem str
 		d.pairs(2, pair{"client_id", clientID}, pair{"client_secret", clientSecret + ", or to rotate to: " + nextSecret},
 			pair{"certificate", pem}, pair{"federation", federation},
 			pair{"tenant_id", contosoDomain + " (" + contosoID + ")"}, pair{"", fabrikamDomain + " (" + fabrikamID + ")"})
+	}
+	if link != "" {
+		fmt.Fprintf(out, "\nA customer's administrator connects a tenant with this link, in a browser:\n\n  %s\n", link)
 	}
 	fmt.Fprintf(out, `
 Try, in this order: provision, list, show, refresh, read as an integration does

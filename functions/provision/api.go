@@ -25,6 +25,8 @@ type api struct {
 	refresher   *connector.Refresher
 	apps        *connector.Apps
 	events      *signals.Events
+	invites     bool   // whether there is a page for customers
+	pageURL     string // where it is; empty: where the request came to
 	now         func() time.Time
 	log         *slog.Logger
 	mux         *http.ServeMux
@@ -38,20 +40,24 @@ func newAPI(s *setup.Setup) *api {
 		refresher:   &connector.Refresher{Store: s.Store, Prover: prover, Now: time.Now, Log: s.Log, Changed: s.Events.Changed},
 		apps:        &connector.Apps{Store: s.Store, Prover: prover, Now: time.Now},
 		events:      s.Events,
+		invites:     s.ConnectPage,
+		pageURL:     s.ConnectURL,
 		now:         time.Now,
 		log:         s.Log,
 		mux:         http.NewServeMux(),
 	}
 	for pattern, e := range map[string]endpoint{
-		"POST /connections":                            a.provision,
-		"GET /connections":                             a.listConnections,
-		"GET /connections/{app}/{connection}":          onConnection(a.getConnection),
-		"POST /connections/{app}/{connection}/refresh": onConnection(a.refreshConnection),
-		"DELETE /connections/{app}/{connection}":       onConnection(a.deleteConnection),
-		"PUT /apps/{app}":                              a.putApp,
-		"GET /apps":                                    a.listApps,
-		"GET /apps/{app}":                              onApp(a.getApp),
-		"DELETE /apps/{app}":                           onApp(a.deleteApp),
+		"POST /connections":                               a.provision,
+		"GET /connections":                                a.listConnections,
+		"GET /connections/{app}/{connection}":             onConnection(a.getConnection),
+		"POST /connections/{app}/{connection}/refresh":    onConnection(a.refreshConnection),
+		"DELETE /connections/{app}/{connection}":          onConnection(a.deleteConnection),
+		"POST /connections/{app}/{connection}/invitation": a.invite,
+
+		"PUT /apps/{app}":    a.putApp,
+		"GET /apps":          a.listApps,
+		"GET /apps/{app}":    onApp(a.getApp),
+		"DELETE /apps/{app}": onApp(a.deleteApp),
 	} {
 		a.mux.Handle(pattern, e)
 	}
@@ -72,6 +78,7 @@ func (a *api) handle(ctx context.Context, event events.APIGatewayV2HTTPRequest) 
 	if r, err := request(work, event); err != nil {
 		writeProblem(w, err)
 	} else {
+		r.Host = event.RequestContext.DomainName
 		a.mux.ServeHTTP(w, r)
 		if route = r.Pattern; route == "" {
 			w = unrouted(w)
@@ -198,6 +205,31 @@ func (a *api) refreshConnection(ctx context.Context, ref connector.ConnectionRef
 
 func (a *api) deleteConnection(ctx context.Context, ref connector.ConnectionRef) (any, error) {
 	return nil, a.store.DeleteConnection(ctx, ref)
+}
+
+func (a *api) invite(w http.ResponseWriter, r *http.Request) (any, error) {
+	if !a.invites {
+		return nil, errNoPage
+	}
+	var fields connector.InvitingFields
+	bad, err := readFields(r, inviting(&fields))
+	if err != nil {
+		return nil, err
+	}
+	ref := connector.ConnectionRef{App: r.PathValue("app"), Name: r.PathValue("connection")}
+	request, err := connector.ParseInviting(ref, fields)
+	if err := join(bad, err); err != nil {
+		return nil, err
+	}
+	link, invitation, isNew, err := a.provisioner.Invite(r.Context(), request)
+	if isNew && err == nil {
+		w.Header().Set("Location", "/connections/"+ref.String())
+	}
+	base := a.pageURL
+	if base == "" {
+		base = "https://" + r.Host
+	}
+	return invitationView{base + "/connect/" + link.Reveal(), invitation.ExpiresAt}, err
 }
 
 func (a *api) putApp(w http.ResponseWriter, r *http.Request) (any, error) {

@@ -90,6 +90,19 @@ func scope(f *connector.ScopeFields) object {
 	return object{"scope": plain(&f.Scope), "service": plain(&f.Service)}
 }
 
+// inviting reads the body of an invitation. Nothing in it is required.
+func inviting(f *connector.InvitingFields) object {
+	o := object{"tenant_id": plain(&f.TenantID), "expires_in_days": func(raw json.RawMessage) error {
+		if string(raw) == "null" || json.Unmarshal(raw, &f.ExpiresInDays) != nil || f.ExpiresInDays == 0 {
+			f.ExpiresInDays = connector.DefaultDays // it was given, and is reported as it is
+			return errors.New("must be a whole number from 1 to 30")
+		}
+		return nil
+	}}
+	maps.Copy(o, scope(&f.ScopeFields))
+	return o
+}
+
 // readFields reads the body of a request, and returns what is wrong with its fields. The error is for a
 // body that is no JSON object at all.
 func readFields(r *http.Request, fields object) (bad connector.InvalidError, err error) {
@@ -102,6 +115,9 @@ func readFields(r *http.Request, fields object) (bad connector.InvalidError, err
 	body, err := io.ReadAll(r.Body)
 	if err != nil || !utf8.Valid(body) {
 		return bad, errNotJSON
+	}
+	if _, optional := fields["expires_in_days"]; optional && len(body) == 0 {
+		return bad, nil
 	}
 	return fields.read(bytes.TrimPrefix(body, []byte("\ufeff"))) // as some editors save it
 }

@@ -53,6 +53,7 @@ const (
 var (
 	errNoRoute   = &problem{Status: http.StatusNotFound, Type: typeNotFound, Detail: "There is nothing at this path."}
 	errMethod    = &problem{Status: http.StatusMethodNotAllowed, Type: typeMethod, Detail: "This path does not support the method; see Allow."}
+	errNoPage    = &problem{Status: http.StatusNotFound, Type: typeNotFound, Detail: "There is no page for customers.", Action: "Deploy the stack with ConnectPage=true."}
 	errTooLarge  = &problem{Status: http.StatusRequestEntityTooLarge, Type: typeTooLarge, Detail: "The body is larger than 64 KiB."}
 	errMediaType = &problem{Status: http.StatusUnsupportedMediaType, Type: typeMediaType, Detail: "Send Content-Type: application/json, in UTF-8."}
 	errNotJSON   = &problem{Status: http.StatusBadRequest, Type: typeInvalid, Detail: "The body must be one JSON object."}
@@ -101,6 +102,8 @@ var conflictDetails = map[connector.Conflict]string{
 	connector.OtherScope:  `Connection "{connection}" exists for another scope, which it keeps. Use another connection name, or delete it first.`,
 	connector.OtherApp:    `App "{app}" exists with another {fields}. Use another app name, or replace the app for all its connections with PUT /apps/{app}.`,
 	connector.OtherTenant: `Connection "{connection}" exists for another tenant. Use another connection name, or delete it first.`,
+	connector.Connected:   `Connection "{connection}" exists already, so nobody has to be invited. Use another connection name, or delete it first.`,
+	connector.NotAccepted: `Connection "{connection}" waits for its invitation to be accepted.`,
 	connector.AppInUse:    `Connections use app "{app}". Delete them first.`,
 	connector.AppGone:     `The connection's app does not exist. Create it again with PUT /apps/{app}.`,
 	connector.Unreadable:  `Connection "{connection}" cannot be refreshed. {advice}`,

@@ -20,8 +20,18 @@ type connectionView struct {
 	RefreshedAt   time.Time        `json:"refreshed_at,omitzero"`
 	Error         *failureView     `json:"error,omitempty"`
 	NextAttemptAt time.Time        `json:"next_attempt_at,omitzero"`
+	InvitedTenant string           `json:"invited_tenant_id,omitempty"` // the only one that may connect
+	InvitedUntil  time.Time        `json:"invitation_expires_at,omitzero"`
+	OpenedAt      time.Time        `json:"opened_at,omitzero"`
+	SignedInAt    time.Time        `json:"signed_in_at,omitzero"`
 	Warnings      []warning        `json:"warnings,omitempty"`
 	Secret        secretView       `json:"secret"`
+}
+
+// invitationView is shown once: the link is not stored.
+type invitationView struct {
+	URL       string    `json:"url"`
+	ExpiresAt time.Time `json:"expires_at"`
 }
 
 type failureView struct {
@@ -76,6 +86,10 @@ func viewConnection(c connector.Connection, now time.Time) connectionView {
 	}
 	for _, code := range c.Warnings {
 		v.Warnings = append(v.Warnings, warning{code, connector.Explain(code)})
+	}
+	if i := c.Invitation; i != nil {
+		v.InvitedTenant = i.TenantID
+		v.InvitedUntil, v.OpenedAt, v.SignedInAt = seconds(i.ExpiresAt), seconds(i.OpenedAt), seconds(i.SignedInAt)
 	}
 	if f := c.Failure; f != nil {
 		v.Error = &failureView{f.Code, f.Advice, seconds(f.At), f.TraceID, f.CorrelationID, f.ConsentURL}

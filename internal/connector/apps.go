@@ -234,7 +234,7 @@ func (a *Apps) candidates(ctx context.Context, use AppUse) ([]string, error) {
 			break
 		}
 	}
-	health := []Status{StatusOK, StatusRetrying, StatusRefused}
+	health := []Status{StatusOK, StatusRetrying, StatusRefused, StatusInvited}
 	slices.SortStableFunc(listed, func(a, b Connection) int {
 		return slices.Index(health, a.Status()) - slices.Index(health, b.Status())
 	})

@@ -35,6 +35,8 @@ type Connection struct {
 	WholeAt      time.Time     // when the budget of writes is whole again; see spend
 	Failure      *Failure      // of the last refresh; nil if it succeeded
 
+	Invitation *Invitation // while it waits for its tenant; then Failure is its last refusal
+
 	SecretName, SecretARN string // where integrations read the token
 	Blocked               bool   // the connector must not change the secret; Failure says why
 	Version               string // identifies to the store what was read
@@ -57,6 +59,9 @@ type Failure struct {
 
 // Status returns the connection's health.
 func (c Connection) Status() Status {
+	if c.Invitation != nil {
+		return StatusInvited
+	}
 	if c.Failure == nil {
 		return StatusOK
 	}
@@ -78,6 +83,8 @@ func (c Connection) unfinished() bool {
 // what waits for nothing may be tried at once.
 func (c Connection) Seen(now time.Time) Connection {
 	switch {
+	case c.Invitation != nil:
+		return c.expired(now)
 	case c.Failure == nil && !c.ExpiresAt.After(now):
 		c.Failure = &Failure{Status: StatusRetrying, Code: CodeExpired, Advice: own[CodeExpired], At: c.ExpiresAt, NextAttempt: c.ExpiresAt}
 	case c.Failure != nil && c.Failure.NextAttempt.IsZero():

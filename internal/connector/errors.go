@@ -54,6 +54,8 @@ const (
 	AppGone     Conflict = "the connection's app does not exist"
 	Unreadable  Conflict = "the stored connection is unreadable"
 	InTheWay    Conflict = "a secret has that name which the connector must not change"
+	Connected   Conflict = "the connection exists already"
+	NotAccepted Conflict = "the connection waits for its invitation to be accepted"
 	Replicated  Conflict = "the secret has replicas"
 )
 

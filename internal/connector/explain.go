@@ -46,6 +46,23 @@ var own = map[string]entra.Advice{
 		Action: "Give the app a certificate with PUT /apps/{app}, or use Microsoft Graph."},
 	WarnShortLived: {Title: "The tenant's policy issues short-lived tokens",
 		Action: "Have an administrator of the tenant set the token lifetime policy to at least half an hour; otherwise readers may find an expired token."},
+
+	// On the page for customers.
+	CodeDeclined: {Title: "The customer's administrator declined the permissions", Action: "Ask why; the same link works again."},
+	CodeNotAdmin: {Title: "Somebody opened the link who is no administrator", Action: "Ask the customer to pass the same link on to an administrator."},
+	CodeOtherTenant: {Title: "Somebody signed in to another tenant than the one that the invitation names",
+		Action: "Check the tenant with the customer; if it is right, invite again without it or with the other one."},
+	CodePersonal: {Title: "Somebody signed in with a personal account", Action: "Ask for a sign-in with a work account of the customer; the same link works."},
+	CodeGuest:    {Title: "Somebody signed in as a guest of the tenant", Action: "Ask the customer to pass the same link on to an administrator of the tenant itself."},
+	CodeNoWids: {Title: "The app registration does not send the directory roles of who signs in",
+		Action: "In the app registration's manifest set groupMembershipClaims to DirectoryRole, or invite with the tenant's name."},
+	CodeDeviceFilter: {Title: "A Conditional Access policy with device filters stops the consent page (AADSTS50097)",
+		Action: "Have the administrator grant consent in the portal: Enterprise applications > the app > Permissions; then the same link finishes."},
+	CodeNotSpread:    {Title: "The consent was given, but Entra does not act on it yet", Action: "Have the administrator open the same link again later."},
+	CodeTampered:     {Title: "Microsoft's answer did not belong to the sign-in", Action: "Have the administrator open the same link again."},
+	CodeLinkExpired:  {Title: "The invitation has expired", Action: "Invite again, or delete the connection."},
+	CodeSignInFailed: {Title: "The sign-in at Microsoft did not succeed", Action: "Have the administrator open the same link again."},
+	CodeUnverified:   {Title: "The sign-in's ID token is not valid", Action: "Check the app's cloud and the connector's clock, and have the administrator open the same link again."},
 }
 
 // Explain returns the advice for a code: one of the connector's own, or of Entra's.

@@ -26,6 +26,9 @@ func (r *Refresher) Refresh(ctx context.Context, ref ConnectionRef) (Connection,
 	if err != nil {
 		return Connection{}, err
 	}
+	if c.Invitation != nil {
+		return Connection{}, &ConflictError{Reason: NotAccepted, App: ref.App, Connection: ref.Name}
+	}
 	if c.TenantID == "" {
 		return Connection{}, &ConflictError{Reason: Unreadable, App: ref.App, Connection: ref.Name, Advice: c.Failure.Advice}
 	}

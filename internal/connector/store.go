@@ -39,6 +39,9 @@ type Store interface {
 	// minute.
 	Hold(ctx context.Context, use AppUse) (release func(context.Context), err error)
 
+	// Invite makes a connection wait for its tenant, under the link's hash. It fails with ErrExists if
+	// the connection is there by now, or if others are at work on it.
+	Invite(ctx context.Context, c Connection, link Link) error
 	// CreateConnection stores a new connection with its first token, and returns it with its secret's
 	// name and ARN. It fails with ErrExists, also if there is no longer what was there when Connection
 	// returned its Version, and with a [*ConflictError] if something else has its name.

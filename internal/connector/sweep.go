@@ -202,8 +202,8 @@ func (s *sweep) pick(ctx context.Context, page []Connection) {
 	for _, c := range page {
 		s.report.Checked++
 		app := s.apps[c.App]
-		if c.TenantID == "" && c.Status() == StatusRetrying {
-			continue // its deletion, or its provisioning, is under way
+		if c.TenantID == "" && c.Status() != StatusRefused {
+			continue // its deletion or its provisioning is under way, or it waits for its tenant
 		}
 		isDue := due(c, app.app, s.Window, s.Jitter, now)
 		isWaiting := waiting(c, app.app, now) || isDue && spent(c, now)

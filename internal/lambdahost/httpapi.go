@@ -64,15 +64,25 @@ func (a httpAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-var variable = regexp.MustCompile(`\\{(\w+)\\}`) // as QuoteMeta leaves it
+// As QuoteMeta leaves them: a variable for one segment, and one for all that are left.
+var (
+	variable = regexp.MustCompile(`\\{(\w+)\\}`)
+	greedy   = regexp.MustCompile(`\\{(\w+)\\\+\\}`)
+)
 
 // match finds the route of a request, "" if there is none. Of several the most specific counts: the
-// one with the fewest variables, and $default last. A variable stands for one segment that is not
-// empty.
+// one with the fewest variables, then one with a greedy variable, and $default last. A variable stands
+// for one segment that is not empty. ANY stands for every method.
 // https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-routes.html
 func match(routes []string, request string) (key string, parameters map[string]string) {
-	for _, route := range routes {
-		pattern := regexp.MustCompile("^" + variable.ReplaceAllString(regexp.QuoteMeta(route), "(?P<$1>[^/]+)") + "$")
+	isGreedy := func(route string) int { return strings.Count(route, "+}") }
+	for _, route := range slices.SortedStableFunc(slices.Values(routes), func(a, b string) int { return isGreedy(a) - isGreedy(b) }) {
+		if isGreedy(route) > 0 && key != "" {
+			break
+		}
+		text := variable.ReplaceAllString(regexp.QuoteMeta(route), "(?P<$1>[^/]+)")
+		text = greedy.ReplaceAllString(text, "(?P<$1>.+)")
+		pattern := regexp.MustCompile("^" + strings.Replace(text, "ANY ", `\S+ `, 1) + "$")
 		values := pattern.FindStringSubmatch(request)
 		if values == nil || key != "" && len(values) > len(parameters) {
 			continue
@@ -95,11 +105,15 @@ func newEvent(r *http.Request, body []byte) events.APIGatewayV2HTTPRequest {
 		RawQueryString: r.URL.RawQuery,
 		Headers:        map[string]string{"host": r.Host},
 		RequestContext: events.APIGatewayV2HTTPRequestContext{
-			Stage: "$default",
-			HTTP:  events.APIGatewayV2HTTPRequestContextHTTPDescription{Method: r.Method, Path: r.URL.Path},
+			Stage: "$default", DomainName: r.Host,
+			HTTP: events.APIGatewayV2HTTPRequestContextHTTPDescription{Method: r.Method, Path: r.URL.Path},
 		},
 	}
 	for name, values := range r.Header {
+		if name == "Cookie" { // which has a field of its own
+			event.Cookies = strings.Split(strings.Join(values, "; "), "; ")
+			continue
+		}
 		event.Headers[strings.ToLower(name)] = strings.Join(values, ",")
 	}
 	for name, values := range r.URL.Query() {
@@ -136,6 +150,9 @@ func writeReply(w http.ResponseWriter, payload []byte) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	for name, value := range reply.Headers {
 		w.Header().Set(name, value)
+	}
+	for _, cookie := range reply.Cookies {
+		w.Header().Add("Set-Cookie", cookie)
 	}
 	w.WriteHeader(reply.StatusCode)
 	_, _ = io.WriteString(w, reply.Body)

@@ -9,38 +9,53 @@ var needs = map[string]struct{ told, stops string }{
 	"ProvisionRole KeepAppsAndConnections secretsmanager:CreateSecret on entra/apps/*": {"CreateSecret: entra/",
 		"provision, create app, restore app, provision federated"},
 	"ProvisionRole KeepAppsAndConnections secretsmanager:CreateSecret on entra/connections/*": {"CreateSecret: entra/",
-		"provision, provision with known app, restore connection, restore it again, provision federated"},
+		"provision, provision with known app, restore connection, restore it again, " +
+			"provision federated, accept, accept again, accept federated"},
 	"ProvisionRole KeepAppsAndConnections secretsmanager:DescribeSecret on entra/apps/*": {"DescribeSecret: entra/",
 		"provision, provision again, provision with known app, provision with new secret, show app, " +
 			"replace credential, create app, delete app, restore app, restore connection, restore it again, " +
-			"provision federated"},
+			"provision federated, accept, accept again, accept federated"},
 	"ProvisionRole KeepAppsAndConnections secretsmanager:DescribeSecret on entra/connections/*": {"DescribeSecret: entra/",
-		"provision, provision again, provision with known app, provision with new secret, show connection, " +
-			"refresh by hand, events by hand, refusal by hand, replace credential, create app, restore app, delete connection, restore connection, " +
-			"delete it again, restore it again, provision federated"},
+		"provision, provision again, provision with known app, provision with new secret, " +
+			"show connection, refresh by hand, events by hand, refusal by hand, replace credential, " +
+			"create app, restore app, delete connection, restore connection, delete it again, " +
+			"restore it again, provision federated, accept, accept again, accept federated"},
 	"ProvisionRole KeepAppsAndConnections secretsmanager:UpdateSecret on entra/apps/*": {"UpdateSecret: entra/", "provision with new secret, replace credential, restore app"},
 	"ProvisionRole KeepAppsAndConnections secretsmanager:UpdateSecret on entra/connections/*": {"UpdateSecret: entra/",
 		"provision again, provision with new secret, refresh by hand, events by hand, refusal by hand, " +
-			"restore connection, restore it again"},
+			"restore connection, restore it again, accept again"},
 	"ProvisionRole KeepAppsAndConnections secretsmanager:TagResource on entra/apps/*": {"TagResource: entra/",
 		"provision, provision with known app, replace credential, create app, delete app, restore app, " +
-			"restore connection, restore it again, provision federated"},
+			"restore connection, restore it again, provision federated, accept, accept again, " +
+			"accept federated"},
 	"ProvisionRole KeepAppsAndConnections secretsmanager:TagResource on entra/connections/*": {"TagResource: entra/",
 		"provision, provision with known app, delete connection, restore connection, delete it again, " +
-			"restore it again, provision federated"},
-	"ProvisionRole KeepAppsAndConnections secretsmanager:UntagResource on entra/connections/*": {"UntagResource: entra/", "restore it again"},
-	"ProvisionRole KeepAppsAndConnections secretsmanager:UntagResource on entra/apps/*":        {"UntagResource: entra/", "restore app"},
-	"ProvisionRole KeepAppsAndConnections secretsmanager:DeleteSecret on entra/apps/*":         {"DeleteSecret: entra/", "delete app"},
-	"ProvisionRole KeepAppsAndConnections secretsmanager:DeleteSecret on entra/connections/*":  {"DeleteSecret: entra/", "delete connection, delete it again"},
-	"ProvisionRole KeepAppsAndConnections secretsmanager:RestoreSecret on entra/apps/*":        {"RestoreSecret: entra/", "restore app"},
-	"ProvisionRole KeepAppsAndConnections secretsmanager:RestoreSecret on entra/connections/*": {"RestoreSecret: entra/", "restore connection, restore it again"},
+			"restore it again, provision federated, accept, accept again, accept federated"},
+	"ProvisionRole KeepAppsAndConnections secretsmanager:UntagResource on entra/connections/*": {"UntagResource: entra/",
+		"restore it again, accept again"},
+	"ProvisionRole KeepAppsAndConnections secretsmanager:UntagResource on entra/apps/*": {"UntagResource: entra/", "restore app"},
+	"ProvisionRole KeepAppsAndConnections secretsmanager:DeleteSecret on entra/apps/*":  {"DeleteSecret: entra/", "delete app"},
+	"ProvisionRole KeepAppsAndConnections secretsmanager:DeleteSecret on entra/connections/*": {"DeleteSecret: entra/",
+		"delete connection, delete it again, accept again"},
+	"ProvisionRole KeepAppsAndConnections secretsmanager:RestoreSecret on entra/apps/*": {"RestoreSecret: entra/", "restore app"},
+	"ProvisionRole KeepAppsAndConnections secretsmanager:RestoreSecret on entra/connections/*": {"RestoreSecret: entra/",
+		"restore connection, restore it again, accept again"},
 	"ProvisionRole LetOtherAccountsRead secretsmanager:PutResourcePolicy on entra/connections/*": {"PutResourcePolicy: entra/",
-		"provision, provision with known app, restore connection, restore it again, provision federated"},
+		"provision, provision with known app, restore connection, restore it again, provision federated, " +
+			"accept, accept again, accept federated"},
 	"ProvisionRole ReadCredentialsButNoToken secretsmanager:GetSecretValue on entra/apps/*": {"GetSecretValue: entra/",
 		"provision again, provision with known app, provision with new secret, refresh by hand, " +
 			"events by hand, refusal by hand, replace credential, restore connection, restore it again"},
-	"ProvisionRole TellOfConnections events:PutEvents on event-bus/default" + onlyOurEvents: {`"message":"events not published"`, "events by hand"},
-	"ProvisionRole ProveWhoItIs sts:GetWebIdentityToken on *" + onlyForEntra:                {"federation_denied", "provision federated"},
+	"ProvisionRole TellOfConnections events:PutEvents on event-bus/default" + onlyOurEvents:           {`"message":"events not published"`, "events by hand"},
+	"ProvisionRole ProveWhoItIs sts:GetWebIdentityToken on *" + onlyForEntra:                          {"federation_denied", "provision federated"},
+	"ConnectRole FindInvitations secretsmanager:DescribeSecret on entra/connections/*":                {"DescribeSecret: entra/", "accept, accept again, accept federated"},
+	"ConnectRole FindInvitations secretsmanager:DescribeSecret on entra/apps/*":                       {"DescribeSecret: entra/", "accept, accept again, accept federated"},
+	"ConnectRole AcceptInvitations secretsmanager:UpdateSecret on entra/connections/*" + onlyInvited:  {"UpdateSecret: entra/", "accept, accept again, accept federated"},
+	"ConnectRole AcceptInvitations secretsmanager:TagResource on entra/connections/*" + onlyInvited:   {"TagResource: entra/", "accept, accept again, accept federated"},
+	"ConnectRole AcceptInvitations secretsmanager:UntagResource on entra/connections/*" + onlyInvited: {"UntagResource: entra/", "accept again"},
+	"ConnectRole ReadCredentialsButNoToken secretsmanager:GetSecretValue on entra/apps/*":             {"GetSecretValue: entra/", "accept, accept again, accept federated"},
+	"ConnectRole TellOfConnections events:PutEvents on event-bus/default" + onlyConnected:             {`"message":"events not published"`, "accept, accept again, accept federated"},
+	"ConnectRole ProveWhoItIs sts:GetWebIdentityToken on *" + onlyForEntra:                            {"federation_denied", "accept federated"},
 	"RefreshRole ListConnections secretsmanager:ListSecrets on *": {"sweep failed: ListSecrets: entra/",
 		"scheduled sweep, forced sweep, refusal in sweep"},
 	"RefreshRole ReadCredentialsButNoToken secretsmanager:GetSecretValue on entra/apps/*": {`"code":"AccessDeniedException","status":"retrying"`,
@@ -57,6 +72,9 @@ var needs = map[string]struct{ told, stops string }{
 const (
 	onlyOurEvents = ` when {"ForAllValues:StringEquals":{"events:detail-type":["entra.connection.refused","entra.connection.recovered"],` +
 		`"events:source":["entra-connector"]},"Null":{"events:detail-type":["false"],"events:source":["false"]}}`
+	onlyConnected = ` when {"ForAllValues:StringEquals":{"events:detail-type":["entra.connection.connected"],` +
+		`"events:source":["entra-connector"]},"Null":{"events:detail-type":["false"],"events:source":["false"]}}`
+	onlyInvited    = ` when {"StringEquals":{"secretsmanager:ResourceTag/entra-connector:state":["invited"]}}`
 	onlyForEntra   = ` when {"ForAllValues:StringEquals":{"sts:IdentityTokenAudience":["api://AzureADTokenExchange"]}}`
 	onlyForSecrets = ` when {"StringEquals":{"kms:ViaService":["secretsmanager.us-east-1.amazonaws.com"]}}`
 )
@@ -69,6 +87,19 @@ var usedElsewhere = map[string]string{
 	"RefreshRole WriteLogs logs:CreateLogStream on RefreshLogGroup.Arn":                                "logs, wherever Lambda starts a copy of the function",
 	"RefreshRole WriteLogs logs:PutLogEvents on RefreshLogGroup.Arn":                                   "logs",
 	"RefreshRole ReportFailedSweeps sqs:SendMessage on FailedSweeps.Arn":                               "the queue of failed sweeps, which Lambda fills in this role",
+	"ConnectRole WriteLogs logs:CreateLogStream on ConnectLogGroup.Arn":                                "logs, wherever Lambda starts a copy of the function",
+	"ConnectRole WriteLogs logs:PutLogEvents on ConnectLogGroup.Arn":                                   "logs",
+	"ConnectRole HaveNetworkInterfaces ec2:CreateNetworkInterface on *":                                "running in a VPC",
+	"ConnectRole HaveNetworkInterfaces ec2:DeleteNetworkInterface on *":                                "running in a VPC",
+	"ConnectRole HaveNetworkInterfaces ec2:DescribeNetworkInterfaces on *":                             "running in a VPC",
+	"ConnectRole HaveNetworkInterfaces ec2:DescribeSubnets on *":                                       "running in a VPC",
+	"ConnectRole HaveNetworkInterfaces ec2:AssignPrivateIpAddresses on *":                              "running in a VPC",
+	"ConnectRole HaveNetworkInterfaces ec2:UnassignPrivateIpAddresses on *":                            "running in a VPC",
+	"ConnectRole SendTraces xray:PutTraceSegments on *":                                                "traces",
+	"ConnectRole SendTraces xray:PutTelemetryRecords on *":                                             "traces",
+	"ConnectRole UseTheKeyOfTheSecrets kms:Encrypt on key/secrets" + onlyForSecrets:                    "storing a token, by the API reference of UpdateSecret",
+	"ConnectRole UseTheKeyOfTheSecrets kms:Decrypt on key/secrets" + onlyForSecrets:                    "reading an app, storing a token",
+	"ConnectRole UseTheKeyOfTheSecrets kms:GenerateDataKey on key/secrets" + onlyForSecrets:            "storing a token",
 	"ScheduleRole StartSweeps lambda:InvokeFunction on RefreshFunction.Arn":                            "every scheduled sweep",
 	"ViewerPolicy ReadTheApi execute-api:Invoke on Api/$default/GET/*":                                 "looking at connections and apps",
 	"OperatorPolicy KeepConnections execute-api:Invoke on Api/$default/GET/*":                          "looking at connections and apps",
@@ -110,6 +141,9 @@ var usedElsewhere = map[string]string{
 // permissions in usedElsewhere are for, and who may take on each role.
 var uses = map[string]string{
 	"ProvisionFunction.Role":                                                    "ProvisionRole.Arn",
+	"ConnectFunction.Role":                                                      "ConnectRole.Arn",
+	"ConnectFunction.LoggingConfig.LogGroup":                                    "ConnectLogGroup",
+	"ConnectRole.AssumeRolePolicyDocument.Statement":                            `[{"Action":"sts:AssumeRole","Effect":"Allow","Principal":{"Service":"lambda.amazonaws.com"}}]`,
 	"RefreshFunction.Role":                                                      "RefreshRole.Arn",
 	"ProvisionFunction.LoggingConfig.LogGroup":                                  "ProvisionLogGroup",
 	"RefreshFunction.LoggingConfig.LogGroup":                                    "RefreshLogGroup",

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -23,7 +24,7 @@ import (
 	"entra-connector/pkg/entra/entratest"
 )
 
-func TestMain(m *testing.M) { Main(m) }
+func TestMain(m *testing.M) { MainWithPage(m) }
 
 const (
 	secretARN = "arn:aws:secretsmanager:us-east-1:123456789012:secret:"
@@ -32,7 +33,7 @@ const (
 
 // everything are the parameters with which the roles get all permissions that they may get.
 var everything = map[string]string{"Federation": "true", "KmsKeyArn": "arn:aws:kms:us-east-1:123456789012:key/secrets",
-	"ReaderAccounts": "444455556666", "SubnetIds": "subnet-0", "SecurityGroupIds": "sg-0", "Tracing": "Active"}
+	"ReaderAccounts": "444455556666", "SubnetIds": "subnet-0", "SecurityGroupIds": "sg-0", "Tracing": "Active", "ConnectPage": "true"}
 
 // action is something that a person relies on, done with some functions.
 type action func(functions *Connector) error
@@ -101,6 +102,36 @@ func scenario(c *Connector) []step {
 	refreshTwo := func(status int) action { return call("POST", "/connections/default/two/refresh", "", status) }
 	federated := strings.TrimSuffix(Object("tenant_id", TenantA, "app", "federated", "connection", "one", "client_id", OtherID, "scope", Graph), "}") +
 		`,"federation":{"audience":"` + audience + `"}}`
+	const admin = "ada@contoso.com"
+	// accept invites an administrator, who accepts.
+	accept := func(app string) action {
+		return func(functions *Connector) error {
+			connection := "/connections/" + app + "/invited"
+			functions.Call("DELETE", connection, "")
+			before, said := len(c.Events.Events()), len(functions.Output())
+			reply := functions.Call("POST", connection+"/invitation", Object("tenant_id", TenantA, "scope", Graph))
+			link, err := url.Parse(Text(reply.JSON(functions.TB()), "url"))
+			if err != nil || reply.Status != 201 {
+				return fmt.Errorf("the invitation is answered %d %s", reply.Status, reply.Body)
+			}
+			b := functions.Browser().Open(link.Path)
+			for _, press := range [][2]string{{"step", "start"}, {"account", admin}, {"step", "connect"}} {
+				if !b.Has(press[0], press[1]) {
+					return fmt.Errorf("there is no %s at %s", press, b.Title())
+				}
+				b.Press(press[0], press[1])
+			}
+			switch events := c.Events.Events()[before:]; {
+			case b.Title() != "Connected":
+				return fmt.Errorf("the page is %s", b.Title())
+			case len(events) != 1 || events[0].DetailType != signals.Accepted:
+				return fmt.Errorf("the events are %+v", events)
+			case strings.Contains(functions.Output()[said:], `"not noted"`):
+				return errors.New("it is not noted that the link was opened")
+			}
+			return nil
+		}
+	}
 	const named = `{"connections":["default/two"],"force":true}`
 	return []step{
 		{"provision", call("POST", "/connections", Body("connection", "one"), 201)},
@@ -129,6 +160,9 @@ func scenario(c *Connector) []step {
 		{"refusal in sweep", refused(sweep(`{"force":true}`, 0, 2), "default/one", "default/two")},
 		{"provision federated", call("POST", "/connections", federated, 201)},
 		{"sweep federated", sweep(`{"connections":["federated/one"],"force":true}`, 1, 0)},
+		{"accept", accept("default")},
+		{"accept again", accept("default")},
+		{"accept federated", accept("federated")},
 	}
 }
 
@@ -138,21 +172,34 @@ func scenario(c *Connector) []step {
 func try(t *testing.T, granted []permission) (stopped []string, output string) {
 	t.Helper()
 	// Twins of the functions have another access key ID, and may do everything.
+	tagged := func(tags map[string]string) map[string][]string {
+		keys := make(map[string][]string)
+		for key, value := range tags {
+			keys["secretsmanager:ResourceTag/"+key] = []string{value}
+		}
+		return keys
+	}
 	may := func(accessKeyID, action, resource string, keys map[string][]string) bool {
 		return accessKeyID == "local" || allowed(granted, accessKeyID, action, resource, keys)
 	}
 	var waited atomic.Int64
 	c := Start(t, stack.Options{
-		Secrets: secretstoretest.Options{Now: func() time.Time { return time.Now().Add(time.Duration(waited.Load())) }, Authorize: func(accessKeyID, action, resource string) bool {
-			return may(accessKeyID, action, resource, nil)
+		Secrets: secretstoretest.Options{Now: func() time.Time { return time.Now().Add(time.Duration(waited.Load())) }, AuthorizeTagged: func(accessKeyID, action, resource string, tags map[string]string) bool {
+			return may(accessKeyID, action, resource, tagged(tags))
 		}},
 		STS: ststest.Options{Now: time.Now, Authorize: func(accessKeyID, audience string) bool {
 			return may(accessKeyID, "sts:GetWebIdentityToken", "*", map[string][]string{"sts:IdentityTokenAudience": {audience}})
 		}},
-		ProvisionEnv: []string{"AWS_ACCESS_KEY_ID=ProvisionRole", "READER_ACCOUNTS=444455556666"},
+		ProvisionEnv: []string{"AWS_ACCESS_KEY_ID=ProvisionRole"},
 		RefreshEnv:   []string{"AWS_ACCESS_KEY_ID=RefreshRole"},
+		Connect:      ConnectBinary,
+		ConnectEnv:   []string{"AWS_ACCESS_KEY_ID=ConnectRole"},
+		Env:          []string{"CONNECT_PAGE=true", "READER_ACCOUNTS=444455556666"},
 	})
-	c.Entra.AddApp(entratest.App{ClientID: OtherID, Federated: []entratest.Federated{
+	c.Entra.AddUser(entratest.User{Account: "ada@contoso.com", TenantID: TenantA, Roles: []string{entratest.GlobalAdministrator}})
+	redirect := []string{"https://" + PageHost + "/connect/callback"}
+	c.Entra.AddApp(entratest.App{ClientID: ClientID, Secrets: []entratest.Secret{{Value: Secret}, {Value: NewSecret}}, RedirectURIs: redirect})
+	c.Entra.AddApp(entratest.App{ClientID: OtherID, RedirectURIs: redirect, Federated: []entratest.Federated{
 		{Issuer: c.STS.Issuer(), Subject: c.STS.Subject(), Audience: audience, Key: c.STS.Key()},
 	}})
 	c.Events.Authorize(func(accessKeyID, bus, source, detailType string) bool {
@@ -260,14 +307,17 @@ func TestRolesReachNoFurther(t *testing.T) {
 	const app, connection = "entra/apps/default", "entra/connections/default/one"
 	granted := permissions(t, templatetest.Read(t, everything))
 	never := map[string][]string{ // actions by role and secret
-		"RefreshRole " + app:                               {"CreateSecret", "UpdateSecret", "DeleteSecret", "RestoreSecret", "TagResource", "UntagResource"},
-		"RefreshRole " + connection:                        {"CreateSecret", "GetSecretValue", "DeleteSecret", "RestoreSecret", "TagResource", "UntagResource"},
-		"ProvisionRole " + connection:                      {"GetSecretValue"},
+		"RefreshRole " + app:          {"CreateSecret", "UpdateSecret", "DeleteSecret", "RestoreSecret", "TagResource", "UntagResource"},
+		"RefreshRole " + connection:   {"CreateSecret", "GetSecretValue", "DeleteSecret", "RestoreSecret", "TagResource", "UntagResource"},
+		"ProvisionRole " + connection: {"GetSecretValue"},
+		"ConnectRole " + app:          {"CreateSecret", "UpdateSecret", "DeleteSecret", "RestoreSecret", "TagResource", "UntagResource"},
+		// But for one whose tags say that it is invited.
+		"ConnectRole " + connection:                        {"CreateSecret", "GetSecretValue", "UpdateSecret", "DeleteSecret", "RestoreSecret", "TagResource", "UntagResource"},
 		"IntegrationPolicy " + app:                         {"GetSecretValue"},
 		"IntegrationPolicy " + connection:                  {"UpdateSecret"},
 		"IntegrationPolicy entra/connections/default2/one": {"GetSecretValue"},
 	}
-	for _, role := range []string{"ProvisionRole", "RefreshRole"} {
+	for _, role := range []string{"ProvisionRole", "RefreshRole", "ConnectRole"} {
 		for _, name := range []string{"other", "entra", "entra/other", "entra-2/apps/default", "other/entra/apps/default", "entra/apps"} {
 			never[role+" "+name] = []string{"GetSecretValue", "DescribeSecret", "CreateSecret", "UpdateSecret", "DeleteSecret", "RestoreSecret", "TagResource"}
 		}

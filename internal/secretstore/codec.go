@@ -166,7 +166,9 @@ func describeConnection(c connector.Connection, version string) string {
 // version than the current one says nothing: the state is unknown.
 func decodeConnection(ref connector.ConnectionRef, sec secret) connector.Connection {
 	c := connector.Connection{ConnectionRef: ref, Version: sec.version, SecretName: sec.name, SecretARN: sec.arn}
-	if st := sec.state(); st != live {
+	if st := sec.state(); st == invited {
+		return sec.invitation(c)
+	} else if st != live {
 		c.Failure, c.Blocked = sec.unreadable(), st == foreign || st == locked
 		return c
 	}

@@ -32,6 +32,7 @@ const (
 	stateLive     = "live"
 	stateDeleting = "deleting" // and an ID, until the name is taken again
 	stateDone     = "done"     // of a claim
+	stateInvited  = "invited"
 )
 
 // secret is what Secrets Manager tells about a secret besides its value.
@@ -93,6 +94,7 @@ type state int
 const (
 	live     state = iota // ours, and in use
 	gone                  // ours, and waits for the end of its recovery window
+	invited               // ours, and waits for its tenant
 	deleting              // ours, and not in use: a deletion or a claim has begun and not ended
 	vacant                // has no value and no tags of ours, as infrastructure code creates it
 	emptied               // ours, but has no value any more
@@ -120,6 +122,8 @@ func (s secret) state() state {
 		return emptied
 	case ours && (strings.HasPrefix(s.tags[tagState], stateDeleting) || s.claimed() || s.changesHands()):
 		return deleting
+	case ours && s.tags[tagState] == stateInvited:
+		return invited
 	case ours && named:
 		return live
 	case ours, !tagged && s.describesCurrent():
@@ -140,6 +144,7 @@ func (s secret) identity() (tenantID, scope string, ok bool) {
 func (s secret) changesHands() bool {
 	var d connection
 	tenantID, scope, ok := s.identity()
+	ok = ok || s.tags[tagState] == stateInvited // which has no tenant before it is accepted
 	return ok && s.describesCurrent() && json.Unmarshal([]byte(s.description), &d) == nil &&
 		d.TenantID != "" && (d.TenantID != tenantID || d.Scope != scope)
 }
@@ -187,11 +192,11 @@ func (s secret) recent(prefix string) (n int) {
 	return n
 }
 
-// sameTags reports whether both have the same tags, but for one key.
+// sameTags reports whether both have the same tags, but for one key and the progress of invitations.
 func (s secret) sameTags(other secret, but string) bool {
 	without := func(tags map[string]string) map[string]string {
 		tags = maps.Clone(tags)
-		delete(tags, but)
+		maps.DeleteFunc(tags, func(key, _ string) bool { return key == but || strings.HasPrefix(key, tagProgress) })
 		return tags
 	}
 	return maps.Equal(without(s.tags), without(other.tags))

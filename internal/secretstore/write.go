@@ -1,6 +1,7 @@
 package secretstore
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -25,6 +26,9 @@ type content struct {
 	describe func(version string) string
 	tags     map[string]string // whose it is
 	over     string            // of a connection: the mark of what the name may be claimed from
+
+	// allowed is asked once the secret is claimed. If it fails, so does the claim. It may be nil.
+	allowed func(context.Context) error
 }
 
 func (c content) livesIn(found secret) bool {
@@ -152,7 +156,8 @@ func (s *Store) writeError(ctx context.Context, op, name string, err error) erro
 func (s *Store) create(ctx context.Context, name string, c content) (arn, version string, err error) {
 	version = successor(rand.Text(), 0)
 	tags := s.tagsOf(c)
-	tags[tagState] = stateLive // so that no other call needs room for one more tag
+	state := cmp.Or(c.tags[tagState], stateLive)
+	tags[tagState] = state // so that no other call needs room for one more tag
 	if s.shares(c) {
 		tags[tagState] = stateDeleting + " " + rand.Text() // not in use before its policy is there
 	}
@@ -164,7 +169,7 @@ func (s *Store) create(ctx context.Context, name string, c content) (arn, versio
 		arn = aws.ToString(out.ARN)
 		if s.shares(c) {
 			if err = s.share(ctx, name, arn); err == nil {
-				err = s.tag(ctx, name, arn, map[string]string{tagState: stateLive})
+				err = s.tag(ctx, name, arn, map[string]string{tagState: state})
 			}
 		}
 		return arn, version, err
@@ -213,7 +218,11 @@ func (s *Store) claim(ctx context.Context, found secret, c content) (arn, versio
 		}
 	}
 	// Of earlier claims, and of those who deleted it.
-	if left := found.keys(tagClaim, tagHold); len(left) > 0 {
+	left := found.keys(tagClaim, tagHold)
+	if c.tags[tagState] == stateInvited {
+		left = append(left, found.keys(tagProgress, tagTenant)...)
+	}
+	if len(left) > 0 {
 		if err := s.untag(ctx, found.name, found.arn, left...); err != nil {
 			return "", "", err
 		}
@@ -231,14 +240,19 @@ func (s *Store) claim(ctx context.Context, found secret, c content) (arn, versio
 	// If a person deleted or made it, its tags do not say that it is not in use.
 	hide := maps.Clone(found.own)
 	hide[tagState] = stateDeleting + " " + rand.Text()
-	hidden := err == nil && !strings.HasPrefix(found.tags[tagState], stateDeleting)
+	// One that waits for its tenant is used by nobody anyway.
+	hidden := err == nil && st != invited && !strings.HasPrefix(found.tags[tagState], stateDeleting)
 	if hidden {
 		err = s.tag(ctx, found.name, found.arn, hide)
+	}
+	if err == nil && c.allowed != nil {
+		err = c.allowed(ctx)
 	}
 	if err == nil {
 		version, err = s.replace(ctx, found.name, found.arn, found.version, c, mine)
 	}
-	if err == nil && s.shares(c) && st != vacant { // infrastructure code has its own policies
+	// Infrastructure code has its own policies, and an invitation has had ours from the start.
+	if err == nil && s.shares(c) && st != vacant && found.tags[tagState] != stateInvited {
 		err = s.share(ctx, found.name, found.arn)
 	}
 	if errors.Is(err, connector.ErrChanged) {
@@ -263,7 +277,7 @@ func (s *Store) claim(ctx context.Context, found secret, c content) (arn, versio
 		return "", "", err
 	}
 	tags := s.tagsOf(c)
-	tags[tagState], tags[key] = stateLive, stateDone
+	tags[tagState], tags[key] = cmp.Or(c.tags[tagState], stateLive), stateDone
 	return found.arn, version, s.tag(ctx, found.name, found.arn, tags)
 }
 
@@ -360,5 +374,9 @@ func (s *Store) live(ctx context.Context, found secret) error {
 	if found.claimed() || found.changesHands() || !found.describesCurrent() {
 		return nil
 	}
-	return s.tag(ctx, found.name, found.arn, map[string]string{tagState: stateLive})
+	state := stateLive
+	if _, _, ok := found.identity(); !ok && found.tags[tagInvitation] != "" {
+		state = stateInvited
+	}
+	return s.tag(ctx, found.name, found.arn, map[string]string{tagState: state})
 }

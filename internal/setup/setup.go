@@ -47,6 +47,9 @@ type Setup struct {
 	Log     *slog.Logger
 	Metrics signals.Metrics
 	Events  *signals.Events // nil unless there is an EVENT_BUS
+
+	ConnectPage bool   // whether there is a page for customers
+	ConnectURL  string // where it is, without /connect; empty: where the request came to
 }
 
 // New builds a Setup and logs which build is starting. The error names every variable that is wrong.
@@ -66,9 +69,13 @@ func New(ctx context.Context, lookup func(string) (string, bool)) (*Setup, error
 	vars.entra.UserAgent = product + "/" + version
 	vars.entra.Assertions = awsidentity.New(sts.NewFromConfig(aws), time.Now)
 	s := &Setup{
-		Store:   secretstore.New(secretsmanager.NewFromConfig(aws), vars.store),
-		Entra:   entra.NewClient(vars.entra),
-		Window:  vars.window,
+		Store:  secretstore.New(secretsmanager.NewFromConfig(aws), vars.store),
+		Entra:  entra.NewClient(vars.entra),
+		Window: vars.window,
+
+		ConnectPage: vars.connectPage,
+		ConnectURL:  vars.connectURL,
+
 		Log:     newLogger(os.Stdout, vars.level),
 		Metrics: signals.Metrics{Out: os.Stdout, Function: lambdacontext.FunctionName, Now: time.Now},
 	}
@@ -85,6 +92,9 @@ type variables struct {
 	window time.Duration
 	bus    string
 	level  slog.Level
+
+	connectPage bool
+	connectURL  string
 }
 
 // A prefix is the first part of a secret's name, or several parts.
@@ -160,6 +170,16 @@ func read(lookup func(string) (string, bool)) (variables, error) {
 	get("EVENT_BUS", "", func(s string) error {
 		v.bus = s
 		return must(busPattern.MatchString(s) && len(s) <= 1600, "the name or the ARN of an EventBridge bus")
+	})
+	get("CONNECT_PAGE", "false", func(s string) (err error) {
+		if v.connectPage, err = strconv.ParseBool(s); err != nil {
+			return errors.New("must be true or false")
+		}
+		return nil
+	})
+	get("CONNECT_URL", "", func(s string) (err error) {
+		v.connectURL, err = entra.ParseAuthority(s, false)
+		return err
 	})
 	get("LOG_LEVEL", "INFO", func(s string) error {
 		return must(v.level.UnmarshalText([]byte(s)) == nil, "DEBUG, INFO, WARN or ERROR")

@@ -21,6 +21,7 @@ const (
 	Source    = "entra-connector"
 	Refused   = "entra.connection.refused"
 	Recovered = "entra.connection.recovered"
+	Accepted  = "entra.connection.connected" // an invitation was
 )
 
 const (
@@ -75,10 +76,21 @@ func NewEvents(client *eventbridge.Client, bus string, log *slog.Logger) *Events
 // Changed queues the event of a connection whose status has changed. The caller that fills a batch
 // sends it, so that the queue stays short. [Events.Flush] sends the rest.
 func (e *Events) Changed(ctx context.Context, c connector.Connection) {
+	kind := Recovered
+	if c.Status() == connector.StatusRefused {
+		kind = Refused
+	}
+	e.queue(ctx, kind, c)
+}
+
+// Connected queues the event of a connection whose invitation has been accepted.
+func (e *Events) Connected(ctx context.Context, c connector.Connection) { e.queue(ctx, Accepted, c) }
+
+func (e *Events) queue(ctx context.Context, kind string, c connector.Connection) {
 	if e == nil {
 		return
 	}
-	e.publish(ctx, e.take(batchSize, e.entry(c)))
+	e.publish(ctx, e.take(batchSize, e.entry(kind, c)))
 }
 
 // Flush publishes the events that still wait, within half of the context's time. It logs how many
@@ -103,12 +115,12 @@ func (e *Events) Flush(ctx context.Context) {
 	e.failures, e.lost, e.code = 0, 0, ""
 }
 
-func (e *Events) entry(c connector.Connection) types.PutEventsRequestEntry {
-	kind, at := Recovered, c.RefreshedAt
+func (e *Events) entry(kind string, c connector.Connection) types.PutEventsRequestEntry {
+	at := c.RefreshedAt
 	d := Detail{App: c.App, Connection: c.Name, TenantID: c.TenantID, Status: c.Status(), SecretName: c.SecretName}
-	if c.Status() == connector.StatusRefused {
+	if kind == Refused {
 		f := c.Failure
-		kind, at = Refused, f.At
+		at = f.At
 		d.Code, d.Advice, d.ConsentURL, d.TraceID, d.CorrelationID = f.Code, f.Advice, f.ConsentURL, f.TraceID, f.CorrelationID
 	}
 	d.At = at.UTC().Truncate(time.Second)

@@ -21,3 +21,12 @@ func Build(dir string) (provision, refresh string, err error) {
 	}
 	return filepath.Join(dir, "provision"), filepath.Join(dir, "refresh"), nil
 }
+
+// BuildConnect builds the function of the customer's page into dir and returns its path.
+func BuildConnect(dir string) (string, error) {
+	output, err := exec.Command("go", "build", "-o", dir+string(filepath.Separator), "entra-connector/functions/connect").CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("building the customer's page: %w\n%s", err, output)
+	}
+	return filepath.Join(dir, "connect"), nil
+}

@@ -26,6 +26,7 @@ import (
 // Options say what to run against what.
 type Options struct {
 	Provision, Refresh string // paths of the built binaries
+	Connect            string // likewise; empty: there is no customer's page
 
 	Authority       string // of Entra; empty: the stand-in's
 	SecretsEndpoint string // of Secrets Manager, called with this process's AWS_* variables; empty: the stand-in's
@@ -33,9 +34,9 @@ type Options struct {
 	// Routes are the HTTP API's route keys, as lambdahost.HTTPAPI takes them.
 	Routes []string
 
-	Env                      []string  // for both functions; wins over everything set here
-	ProvisionEnv, RefreshEnv []string  // for one of them; wins over Env
-	Log                      io.Writer // gets what both functions print, a line per Write; nil discards it
+	Env                                  []string  // for both functions; wins over everything set here
+	ProvisionEnv, RefreshEnv, ConnectEnv []string  // for one of them; wins over Env
+	Log                                  io.Writer // gets what both functions print, a line per Write; nil discards it
 
 	// How the stand-ins behave. Tests set their clocks, lag, quotas and permissions.
 	Entra   entratest.Options
@@ -53,6 +54,7 @@ type Stack struct {
 	STS                *ststest.Server         // there if Secrets is; else the functions call AWS
 	Events             *eventbridgetest.Server // likewise, and AWS only with EVENT_BUS in Options.Env
 	Provision, Refresh *lambdahost.Function
+	Connect            *lambdahost.Function // nil unless Options name it
 
 	Authority, SecretsEndpoint string // what the functions talk to
 
@@ -99,7 +101,7 @@ func Start(o Options) (_ *Stack, err error) {
 func (s *Stack) Twin(env ...string) (*Stack, error) {
 	twin := *s
 	twin.options.Env = slices.Concat(s.options.Env, env)
-	twin.options.ProvisionEnv, twin.options.RefreshEnv, twin.started = nil, nil, nil
+	twin.options.ProvisionEnv, twin.options.RefreshEnv, twin.options.ConnectEnv, twin.started = nil, nil, nil, nil
 	if err := twin.startFunctions(); err != nil {
 		return nil, errors.Join(err, twin.Close())
 	}
@@ -123,6 +125,11 @@ func (s *Stack) startFunctions() (err error) {
 	}
 	if s.Provision, err = start("ProvisionFunction", o.Provision, o.ProvisionEnv, cmp.Or(o.APITimeout, 29*time.Second)); err != nil {
 		return err
+	}
+	if o.Connect != "" {
+		if s.Connect, err = start("ConnectFunction", o.Connect, o.ConnectEnv, cmp.Or(o.APITimeout, 29*time.Second)); err != nil {
+			return err
+		}
 	}
 	s.Refresh, err = start("RefreshFunction", o.Refresh, o.RefreshEnv, cmp.Or(o.SweepTimeout, 300*time.Second))
 	return err
@@ -163,7 +170,23 @@ func Callers(wanted func(name string) bool) (env []string) {
 }
 
 // API is the connector's HTTP API. It asks for no authorisation.
-func (s *Stack) API() http.Handler { return lambdahost.HTTPAPI(s.Provision, s.options.Routes...) }
+func (s *Stack) API() http.Handler {
+	api := lambdahost.HTTPAPI(s.Provision, s.options.Routes...)
+	if s.Connect == nil {
+		return api
+	}
+	page := lambdahost.HTTPAPI(s.Connect, ConnectRoutes...)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, "/connect/") {
+			page.ServeHTTP(w, r)
+		} else {
+			api.ServeHTTP(w, r)
+		}
+	})
+}
+
+// ConnectRoutes are the route keys of the customer's page.
+var ConnectRoutes = []string{"GET /connect/{invitation}", "POST /connect/{invitation}", "GET /connect/callback", "ANY /connect/{proxy+}"}
 
 // Sweep runs the refresh function once.
 func (s *Stack) Sweep(ctx context.Context, event []byte) (lambdahost.Result, error) {

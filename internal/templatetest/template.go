@@ -109,6 +109,14 @@ func (r *resolver) resolve(n *yaml.Node) any {
 		return r.reference(n, n.Value)
 	case tag == "!Sub" && n.Kind == yaml.ScalarNode:
 		return variable.ReplaceAllStringFunc(n.Value, func(s string) string { return fmt.Sprint(r.reference(n, s[2:len(s)-1])) })
+	case tag == "!Sub" && len(n.Content) == 2: // the second has values of its own
+		own, _ := r.resolve(n.Content[1]).(map[string]any)
+		return variable.ReplaceAllStringFunc(n.Content[0].Value, func(s string) string {
+			if value, ok := own[s[2:len(s)-1]]; ok {
+				return fmt.Sprint(value)
+			}
+			return fmt.Sprint(r.reference(n, s[2:len(s)-1]))
+		})
 	case tag == "!If" && len(n.Content) == 3:
 		if r.condition(n.Content[0].Value) {
 			return r.resolve(n.Content[1])

@@ -21,6 +21,8 @@ VARIABLES = {
     "SECRET_TAGS": "",
     "RECOVERY_WINDOW_DAYS": 30,
     "EVENT_BUS": "default",
+    "CONNECT_PAGE": "false",
+    "CONNECT_URL": "",
     "AWS_ENDPOINT_URL_SECRETS_MANAGER": "",
     "AWS_ENDPOINT_URL_EVENTBRIDGE": "",
 }
@@ -106,7 +108,7 @@ def test_the_transform_adds_no_permission():
         return {name: r for name, r in template["Resources"].items() if r["Type"].startswith("AWS::IAM::")}
 
     written = roles_and_policies(source())
-    assert len(written) == 7 and roles_and_policies(transformed()) == written
+    assert len(written) == 8 and roles_and_policies(transformed()) == written
     stack = Stack(AlarmEmail="someone@contoso.example")
     others = [r["Properties"] for name, r in stack.resources.items() if name not in written]
     assert not any("Polic" in name for properties in others for name in properties)
@@ -118,7 +120,7 @@ def test_the_transform_adds_no_permission():
 
 def test_every_route_of_the_function_is_there_and_requires_a_signature():
     served = re.findall(r'"([A-Z]+ /[^"]*)":', (ROOT / "functions/provision/api.go").read_text())
-    assert len(served) == 9
+    assert len(served) == 10
     body = Stack().the("AWS::ApiGatewayV2::Api")["Body"]
     routes = {}
     for path, methods in body["paths"].items():
@@ -130,6 +132,34 @@ def test_every_route_of_the_function_is_there_and_requires_a_signature():
         assert "<ProvisionFunction.Arn>" in route["x-amazon-apigateway-integration"]["uri"], name
         assert route["x-amazon-apigateway-integration"]["payloadFormatVersion"] == "2.0", name
     assert body["components"]["securitySchemes"]["AWS_IAM"]["x-amazon-apigateway-authtype"] == "awsSigv4"
+
+
+def test_the_page_for_customers_is_there_if_asked_for():
+    assert "ConnectFunction" not in Stack().resources
+    stack = Stack(ConnectPage="true", ConnectProduct="Acme", ConnectContact="help@acme.example", ConnectUrl="https://c.example")
+    variables = stack.resources["ConnectFunction"]["Properties"]["Environment"]["Variables"]
+    assert variables == VARIABLES | {
+        "CONNECT_PAGE": "true",
+        "CONNECT_URL": "https://c.example",
+        "CONNECT_PRODUCT": "Acme",
+        "CONNECT_LOGO": "",
+        "CONNECT_CONTACT": "help@acme.example",
+    }
+    public = set()
+    for path, methods in stack.the("AWS::ApiGatewayV2::Api")["Body"]["paths"].items():
+        for method, route in methods.items():
+            if "<ConnectFunction.Arn>" in route["x-amazon-apigateway-integration"]["uri"]:
+                assert route["security"] == [{"NONE": []}], path
+                public.add(f"{method.upper()} {path}".replace("X-AMAZON-APIGATEWAY-ANY-METHOD", "ANY"))
+            else:
+                assert route["security"] == [{"AWS_IAM": []}], path
+    served = re.findall(r'case "([A-Z]+ /[^"]*)":', (ROOT / "functions/connect/host.go").read_text())
+    assert public == {*served, "ANY /connect/{proxy+}"}
+    assert stack.outputs["ConnectRedirectUri"]["Value"] == "https://c.example/connect/callback"
+    assert '"<ConnectFunction>"' in stack.the("AWS::CloudWatch::Dashboard")["DashboardBody"]
+    settings = stack.the("AWS::ApiGatewayV2::Stage")["RouteSettings"]
+    assert settings == dict.fromkeys(public, {"ThrottlingRateLimit": 10, "ThrottlingBurstLimit": 10})
+    assert "RouteSettings" not in Stack().the("AWS::ApiGatewayV2::Stage")
 
 
 def test_the_api_is_throttled():

@@ -48,6 +48,8 @@ type Options struct {
 	// a secret that does not exist has too, or "*" for ListSecrets. A CreateSecret with tags needs
 	// "secretsmanager:TagResource" as well. The Server is locked during the call.
 	Authorize func(accessKeyID, action, resource string) bool
+	// AuthorizeTagged is used in place of Authorize. It also gets the tags of a secret that exists.
+	AuthorizeTagged func(accessKeyID, action, resource string, tags map[string]string) bool
 
 	// RefusedUpdateWritesDescription makes an UpdateSecret that is refused for its token write its
 	// Description all the same. Nobody documents what AWS does; fakecloud 0.51 does this.
@@ -235,7 +237,17 @@ func (s *Server) perform(req request) ([]byte, error) {
 func (s *Server) permit(req request) (before func(op, secret string), err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.options.Authorize == nil {
+	authorize := s.options.Authorize
+	if tagged := s.options.AuthorizeTagged; tagged != nil {
+		authorize = func(accessKeyID, action, resource string) bool {
+			var tags map[string]string
+			if sec := s.store.names[req.secret]; sec != nil {
+				tags = sec.Tags
+			}
+			return tagged(accessKeyID, action, resource, tags)
+		}
+	}
+	if authorize == nil {
 		return s.before, nil
 	}
 	actions, resource, on := []string{req.op}, "*", ""
@@ -246,7 +258,7 @@ func (s *Server) permit(req request) (before func(op, secret string), err error)
 		resource, on = s.store.arnOf(req.secret), " on resource: "+cmp.Or(req.SecretId, req.Name)
 	}
 	for _, action := range actions {
-		if action = "secretsmanager:" + action; !s.options.Authorize(req.accessKeyID, action, resource) {
+		if action = "secretsmanager:" + action; !authorize(req.accessKeyID, action, resource) {
 			return nil, fail("AccessDeniedException", "User: arn:aws:sts::%s:assumed-role/%s/session is not authorized to perform: %s%s because no identity-based policy allows the %[3]s action",
 				account, req.accessKeyID, action, on)
 		}

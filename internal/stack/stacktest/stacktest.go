@@ -38,8 +38,24 @@ const (
 // ProvisionBinary and RefreshBinary are the functions that [Main] built.
 var ProvisionBinary, RefreshBinary string
 
-// Main builds the functions, runs the tests and exits.
-func Main(m *testing.M) {
+// ConnectBinary is the function of the customer's page, which [MainWithPage] built.
+var ConnectBinary string
+
+// MainWithPage is [Main] for tests of the customer's page.
+func MainWithPage(m *testing.M) {
+	dir, err := os.MkdirTemp("", "connect")
+	if err == nil {
+		ConnectBinary, err = stack.BuildConnect(dir)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	Main(m, dir)
+}
+
+// Main builds the functions, runs the tests, removes these folders too and exits.
+func Main(m *testing.M, remove ...string) {
 	dir, err := os.MkdirTemp("", "functions")
 	if err == nil {
 		ProvisionBinary, RefreshBinary, err = stack.Build(dir)
@@ -50,7 +66,9 @@ func Main(m *testing.M) {
 	} else {
 		code = m.Run()
 	}
-	os.RemoveAll(dir)
+	for _, dir := range append(remove, dir) {
+		os.RemoveAll(dir)
+	}
 	os.Exit(code)
 }
 
@@ -105,6 +123,9 @@ func (c *Connector) Twin(env ...string) *Connector {
 	c.t.Cleanup(func() { twin.Close() })
 	return &Connector{Stack: twin, t: c.t, out: c.out}
 }
+
+// TB is the test.
+func (c *Connector) TB() testing.TB { return c.t }
 
 // Output is everything that the functions have logged or answered so far.
 func (c *Connector) Output() string { return c.out.String() }

@@ -15,6 +15,12 @@ type Tenant struct {
 	Domains []string // verified domains, which name the tenant as its ID does
 	Cloud   string   // "" is public; a tenant in "usgov" is refused with AADSTS90038
 
+	// DeviceFilter stops every admin consent with AADSTS50097, as Conditional Access policies with
+	// device filters do. See MicrosoftDocs/azure-docs issue 108593.
+	DeviceFilter bool
+
+	Key *rsa.PrivateKey // which alone signs the tenant's ID tokens; nil: the server's, as in most tenants
+
 	Resources []string // App ID URIs and GUIDs that it has besides those of Microsoft's services
 }
 
@@ -25,6 +31,10 @@ type App struct {
 	Certificates []*x509.Certificate
 	Federated    []Federated
 	Disabled     bool // refused in every tenant
+
+	RedirectURIs []string
+	Roles        []string // what an administrator grants in a browser
+	NoWids       bool     // the manifest's groupMembershipClaims does not ask for directory roles
 }
 
 // Secret is one of an app's client secrets.

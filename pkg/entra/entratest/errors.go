@@ -66,6 +66,14 @@ var problems = map[int]problem{
 	700212:  {"invalid_client", "No matching federated identity record found for presented assertion audience '{detail}'."},
 	700213:  {"invalid_client", "No matching federated identity record found for presented assertion subject '{detail}'."},
 
+	// The code of a sign-in.
+	54005:  {"invalid_grant", "OAuth2 Authorization code was already redeemed, please retry with a new valid code or use an existing refresh token."},
+	70000:  {"invalid_grant", "Provided grant is invalid or malformed."},
+	70008:  {"invalid_grant", "The provided authorization code or refresh token has expired due to inactivity."},
+	500112: {"invalid_grant", "The reply address does not match the reply address provided when requesting Authorization code."},
+	501481: {"invalid_grant", "The Code_Verifier does not match the code_challenge supplied in the authorization request."},
+	700005: {"invalid_grant", "Provided Authorization Code is intended to use against other tenant, thus rejected."},
+
 	// App, service principal, tenant.
 	90002:   {"invalid_request", "Tenant '{tenant}' not found. Check to make sure you have the correct tenant ID and are signing into the correct cloud."},
 	90038:   {"invalid_request", "The tenant '{tenant}' belongs to the National Cloud '{detail}'. A cloud redirect error is returned."},

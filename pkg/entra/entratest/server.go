@@ -17,6 +17,9 @@ type Options struct {
 	Now     func() time.Time // the server's clock; nil is time.Now
 	Addr    string           // where to listen; a free loopback port if empty or taken
 	Latency time.Duration    // real time that every answer takes
+
+	Spread           time.Duration // until a consent that somebody gives in a browser is known everywhere
+	PersonalAccounts bool          // lets personal accounts sign in, as a registration for them does
 }
 
 // Server is a stand-in for the public cloud's Entra. It is an [http.Handler], so that a caller can
@@ -37,6 +40,9 @@ type Server struct {
 	faults   []*Fault
 	requests []*Request
 	tokens   []string
+
+	people    people
+	spreading []spreading
 }
 
 // New returns a server with no tenants and no apps.
@@ -56,6 +62,7 @@ func New(o Options) *Server {
 	s.mux.HandleFunc("POST /{tenant}/oauth2/v2.0/token", s.serve("token", (*call).token))
 	s.mux.HandleFunc("GET /{tenant}/v2.0/.well-known/openid-configuration", s.serve("openid", (*call).openid))
 	s.mux.HandleFunc("GET /{tenant}/discovery/v2.0/keys", s.serve("keys", (*call).keys))
+	s.handlePeople()
 	s.mux.HandleFunc("/", s.serve("", func(*call) answer {
 		return raw(http.StatusNotFound, "text/plain", "entratest: Entra has no such endpoint\n")
 	}))

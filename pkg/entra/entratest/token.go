@@ -16,6 +16,10 @@ import (
 
 // token answers the token endpoint, with the body that v2-oauth2-client-creds-grant-flow.md shows.
 func (c *call) token() answer {
+	c.s.spread()
+	if c.form.Get("grant_type") == "authorization_code" && !c.malformed {
+		return c.redeem()
+	}
 	if code := c.judge(); code != 0 {
 		return c.refuse(code)
 	}
@@ -185,8 +189,10 @@ var keyID = newGUID()
 
 // keys publishes the key in the form of RFC 7517.
 func (c *call) keys() answer {
-	key := signingKey()
+	c.s.mu.Lock()
+	key, kid := c.s.tenants[c.s.tenantIDLocked(c.request.Tenant)].signingKey()
+	c.s.mu.Unlock()
 	return c.json(http.StatusOK, map[string]any{"keys": []map[string]string{{
-		"kty": "RSA", "use": "sig", "kid": keyID, "n": encode(key.N.Bytes()), "e": encode(big.NewInt(int64(key.E)).Bytes()),
+		"kty": "RSA", "use": "sig", "kid": kid, "n": encode(key.N.Bytes()), "e": encode(big.NewInt(int64(key.E)).Bytes()),
 	}}})
 }
