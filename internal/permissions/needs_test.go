@@ -40,6 +40,9 @@ var needs = map[string]struct{ told, stops string }{
 	"ProvisionRole KeepAppsAndConnections secretsmanager:RestoreSecret on entra/apps/*": {"RestoreSecret: entra/", "restore app"},
 	"ProvisionRole KeepAppsAndConnections secretsmanager:RestoreSecret on entra/connections/*": {"RestoreSecret: entra/",
 		"restore connection, restore it again, accept again"},
+	"ProvisionRole LetOtherAccountsRead secretsmanager:PutResourcePolicy on entra/connections/*": {"PutResourcePolicy: entra/",
+		"provision, provision with known app, restore connection, restore it again, provision federated, " +
+			"accept, accept again, accept federated"},
 	"ProvisionRole ReadCredentialsButNoToken secretsmanager:GetSecretValue on entra/apps/*": {"GetSecretValue: entra/",
 		"provision again, provision with known app, provision with new secret, refresh by hand, " +
 			"events by hand, refusal by hand, replace credential, restore connection, restore it again"},

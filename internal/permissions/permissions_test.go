@@ -33,7 +33,7 @@ const (
 
 // everything are the parameters with which the roles get all permissions that they may get.
 var everything = map[string]string{"Federation": "true", "KmsKeyArn": "arn:aws:kms:us-east-1:123456789012:key/secrets",
-	"SubnetIds": "subnet-0", "SecurityGroupIds": "sg-0", "Tracing": "Active", "ConnectPage": "true"}
+	"ReaderAccounts": "444455556666", "SubnetIds": "subnet-0", "SecurityGroupIds": "sg-0", "Tracing": "Active", "ConnectPage": "true"}
 
 // action is something that a person relies on, done with some functions.
 type action func(functions *Connector) error
@@ -194,7 +194,7 @@ func try(t *testing.T, granted []permission) (stopped []string, output string) {
 		RefreshEnv:   []string{"AWS_ACCESS_KEY_ID=RefreshRole"},
 		Connect:      ConnectBinary,
 		ConnectEnv:   []string{"AWS_ACCESS_KEY_ID=ConnectRole"},
-		Env:          []string{"CONNECT_PAGE=true"},
+		Env:          []string{"CONNECT_PAGE=true", "READER_ACCOUNTS=444455556666"},
 	})
 	c.Entra.AddUser(entratest.User{Account: "ada@contoso.com", TenantID: TenantA, Roles: []string{entratest.GlobalAdministrator}})
 	redirect := []string{"https://" + PageHost + "/connect/callback"}

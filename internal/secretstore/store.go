@@ -30,6 +30,7 @@ type Config struct {
 	WritesPerSecond float64           // ceiling on writes; 0 is none
 	KMSKeyID        string            // of the key that new secrets are encrypted with; empty: Secrets Manager's own
 	Tags            map[string]string // of new secrets, besides the connector's own
+	Readers         []string          // IDs of accounts that may read new connections, with KMSKeyID
 	RecoveryDays    int64             // how long a deleted secret can be restored, 7 to 30; 0: AWS's default of 30
 }
 
@@ -38,6 +39,7 @@ type Store struct {
 	client *secretsmanager.Client
 	prefix string
 	key    *string
+	policy *string // of new connections; nil: none
 	days   *int64
 	tags   map[string]string
 	now    func() time.Time
@@ -62,6 +64,9 @@ func New(client *secretsmanager.Client, cfg Config) *Store {
 	}
 	if cfg.KMSKeyID != "" {
 		s.key = &cfg.KMSKeyID
+	}
+	if len(cfg.Readers) > 0 {
+		s.policy = aws.String(readersPolicy(cfg.Readers))
 	}
 	if cfg.RecoveryDays != 0 {
 		s.days = &cfg.RecoveryDays

@@ -872,6 +872,52 @@ func TestEmptyAnswers(t *testing.T) {
 	}
 }
 
+// Accounts that may read get a policy on new connections, and on names that are taken again, but not on
+// apps and not on what infrastructure code has made. Until it is there, the connection is not in use.
+func TestReaders(t *testing.T) {
+	const policy = `{"Statement":[{"Action":["secretsmanager:GetSecretValue","secretsmanager:DescribeSecret"],"Effect":"Allow",` +
+		`"Principal":{"AWS":["111122223333","444455556666"]},"Resource":"*","Sid":"ReadersOfOtherAccounts"}],"Version":"2012-10-17"}`
+	w := open(t, setup{Config: secretstore.Config{Prefix: "entra", Readers: []string{"111122223333", "444455556666"}}})
+	_, err := w.CreateApp(t.Context(), app)
+	w.must(err)
+	w.server.Fail(secretstoretest.Fault{Op: "PutResourcePolicy", Times: 1, Error: "AccessDeniedException"})
+	if c, err := w.CreateConnection(t.Context(), connection(tenantA), tokenOf(tenantA, 0)); err == nil {
+		t.Errorf("without a policy it is %+v", c)
+	}
+	if x, _ := w.server.Look(secretName); !strings.HasPrefix(x.Tags[tagState], "deleting") || x.Policy != "" {
+		t.Errorf("without a policy it is %+v", x)
+	}
+	w.ahead += 2 * time.Minute
+	for range 2 { // it is finished, then taken again after a deletion
+		c := connection(tenantA)
+		found, _ := w.Connection(t.Context(), ref)
+		c.Version = found.Version
+		_, err := w.CreateConnection(t.Context(), c, tokenOf(tenantA, 0))
+		w.must(err)
+		if x, _ := w.server.Look(secretName); x.Tags[tagState] != "live" || x.Policy != policy {
+			t.Errorf("its policy is %s, %+v", x.Policy, x)
+		}
+		w.server.Edit(secretName, func(x *secret) { x.Policy = "" })
+		w.must(w.DeleteConnection(t.Context(), ref))
+		w.ahead += 2 * time.Minute
+	}
+	if x, _ := w.server.Look(appName); x.Policy != "" {
+		t.Errorf("the app's policy is %s", x.Policy)
+	}
+	const theirs = "entra/connections/default/theirs"
+	w.server.Edit(theirs, func(x *secret) { x.Policy = "theirs" })
+	w.ahead += 2 * time.Minute
+	c := connection(tenantA)
+	c.Name = "theirs"
+	found, _ := w.Connection(t.Context(), c.ConnectionRef)
+	c.Version = found.Version
+	_, err = w.CreateConnection(t.Context(), c, tokenOf(tenantA, 0))
+	w.must(err)
+	if x, _ := w.server.Look(theirs); x.Policy != "theirs" || x.Tags[tagState] != "live" {
+		t.Errorf("infrastructure code's secret is %+v", x)
+	}
+}
+
 // A listing has what is below the prefix and is not deleted. A cursor that AWS would not take is
 // not sent.
 func TestListing(t *testing.T) {

@@ -156,13 +156,23 @@ func (s *Store) writeError(ctx context.Context, op, name string, err error) erro
 func (s *Store) create(ctx context.Context, name string, c content) (arn, version string, err error) {
 	version = successor(rand.Text(), 0)
 	tags := s.tagsOf(c)
-	tags[tagState] = cmp.Or(c.tags[tagState], stateLive) // so that no other call needs room for one more tag
+	state := cmp.Or(c.tags[tagState], stateLive)
+	tags[tagState] = state // so that no other call needs room for one more tag
+	if s.shares(c) {
+		tags[tagState] = stateDeleting + " " + rand.Text() // not in use before its policy is there
+	}
 	out, err := s.client.CreateSecret(ctx, &secretsmanager.CreateSecretInput{
 		Name: aws.String(name), ClientRequestToken: aws.String(version), SecretString: aws.String(c.value), Description: aws.String(c.describe(version)),
 		Tags: tagList(tags), KmsKeyId: s.key,
 	}, s.writes.of)
 	if err == nil {
-		return aws.ToString(out.ARN), version, nil
+		arn = aws.ToString(out.ARN)
+		if s.shares(c) {
+			if err = s.share(ctx, name, arn); err == nil {
+				err = s.tag(ctx, name, arn, map[string]string{tagState: state})
+			}
+		}
+		return arn, version, err
 	}
 	// AWS answers InvalidRequestException if the name is pending deletion. Emulators answer
 	// ResourceExistsException.
@@ -241,6 +251,10 @@ func (s *Store) claim(ctx context.Context, found secret, c content) (arn, versio
 	if err == nil {
 		version, err = s.replace(ctx, found.name, found.arn, found.version, c, mine)
 	}
+	// Infrastructure code has its own policies, and an invitation has had ours from the start.
+	if err == nil && s.shares(c) && st != vacant && found.tags[tagState] != stateInvited {
+		err = s.share(ctx, found.name, found.arn)
+	}
 	if errors.Is(err, connector.ErrChanged) {
 		err = connector.ErrExists
 	}
@@ -265,6 +279,25 @@ func (s *Store) claim(ctx context.Context, found secret, c content) (arn, versio
 	tags := s.tagsOf(c)
 	tags[tagState], tags[key] = cmp.Or(c.tags[tagState], stateLive), stateDone
 	return found.arn, version, s.tag(ctx, found.name, found.arn, tags)
+}
+
+// shares reports whether other accounts may read what is stored: a connection, and never an app.
+func (s *Store) shares(c content) bool { return s.policy != nil && c.tags[tagConnection] != "" }
+
+func (s *Store) share(ctx context.Context, name, arn string) error {
+	_, err := s.client.PutResourcePolicy(ctx, &secretsmanager.PutResourcePolicyInput{
+		SecretId: aws.String(arn), ResourcePolicy: s.policy, BlockPublicPolicy: aws.Bool(true),
+	}, s.writes.of)
+	return s.writeError(ctx, "PutResourcePolicy", name, err)
+}
+
+// readersPolicy lets accounts read a secret and see whether it has changed. Each account still decides
+// which of its principals may.
+func readersPolicy(accounts []string) string {
+	return encode(map[string]any{"Version": "2012-10-17", "Statement": []any{map[string]any{
+		"Sid": "ReadersOfOtherAccounts", "Effect": "Allow", "Principal": map[string]any{"AWS": accounts},
+		"Action": []string{"secretsmanager:GetSecretValue", "secretsmanager:DescribeSecret"}, "Resource": "*",
+	}}})
 }
 
 func (s *Store) tagsOf(c content) map[string]string {

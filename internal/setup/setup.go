@@ -100,6 +100,8 @@ type variables struct {
 // A prefix is the first part of a secret's name, or several parts.
 var prefixPattern = regexp.MustCompile(`^[A-Za-z0-9_+=.@-]+(/[A-Za-z0-9_+=.@-]+)*$`)
 
+var accountPattern = regexp.MustCompile(`^[0-9]{12}$`)
+
 // A bus is given by its name or its ARN, as PutEvents takes it.
 var busPattern = regexp.MustCompile(`^(arn:aws[\w-]*:events:[a-z]+-[a-z]+-[\w-]+:[0-9]{12}:event-bus/)?[/._A-Za-z0-9-]+$`)
 
@@ -140,6 +142,13 @@ func read(lookup func(string) (string, bool)) (variables, error) {
 	get("SECRET_TAGS", "", func(s string) (err error) {
 		v.store.Tags, err = parseTags(s)
 		return err
+	})
+	get("READER_ACCOUNTS", "", func(s string) error {
+		v.store.Readers = strings.Split(s, ",")
+		if slices.ContainsFunc(v.store.Readers, func(id string) bool { return !accountPattern.MatchString(id) }) {
+			return errors.New("must be IDs of AWS accounts, with commas between them")
+		}
+		return nil
 	})
 	get("KMS_KEY_ID", "", func(s string) error {
 		v.store.KMSKeyID = s

@@ -22,7 +22,7 @@ UNKNOWN_TO_MOTO = {
     "AWS::Scheduler::Schedule",
 }
 KEY = "arn:aws:kms:eu-west-1:123456789012:key/0"
-EVERYTHING = {"AlarmEmail": "someone@contoso.example", "KmsKeyArn": KEY, "Federation": "true", "ReservedConcurrency": "2"}
+EVERYTHING = {"AlarmEmail": "someone@contoso.example", "KmsKeyArn": KEY, "ReaderAccounts": "111122223333", "Federation": "true", "ReservedConcurrency": "2"}
 
 
 def decided(x, conditions):

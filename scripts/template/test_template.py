@@ -17,6 +17,7 @@ VARIABLES = {
     "AZURE_AUTHORITY_HOST": "",
     "LOG_LEVEL": "INFO",
     "KMS_KEY_ID": "",
+    "READER_ACCOUNTS": "",
     "SECRET_TAGS": "",
     "RECOVERY_WINDOW_DAYS": 30,
     "EVENT_BUS": "default",
@@ -54,6 +55,7 @@ class TestFunctions:
             WritesPerSecond="20",
             LogLevel="WARN",
             KmsKeyArn=key,
+            ReaderAccounts="111122223333,444455556666",
             SecretTags="team=a,cost centre=7",
             RecoveryWindowDays=7,
         )
@@ -63,6 +65,7 @@ class TestFunctions:
             "WRITES_PER_SECOND": "20",
             "LOG_LEVEL": "WARN",
             "KMS_KEY_ID": key,
+            "READER_ACCOUNTS": "111122223333,444455556666",
             "SECRET_TAGS": "team=a,cost centre=7",
             "RECOVERY_WINDOW_DAYS": 7,
         }

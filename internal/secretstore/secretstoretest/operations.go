@@ -10,7 +10,7 @@ import (
 
 var operations = []string{
 	"CreateSecret", "UpdateSecret", "PutSecretValue", "DeleteSecret", "RestoreSecret", "TagResource", "UntagResource",
-	"GetSecretValue", "DescribeSecret", "ListSecrets",
+	"PutResourcePolicy", "GetSecretValue", "DescribeSecret", "ListSecrets",
 }
 
 type secretReply struct {
@@ -92,6 +92,8 @@ func (st *store) perform(now time.Time, op string, in input) (any, error) {
 		if err := sec.setTags(in.Tags); err != nil {
 			return nil, err
 		}
+	case "PutResourcePolicy":
+		sec.Policy = in.ResourcePolicy
 	case "UntagResource":
 		for _, key := range in.TagKeys {
 			delete(sec.Tags, key)

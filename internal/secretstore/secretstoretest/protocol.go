@@ -29,6 +29,8 @@ type input struct {
 	ClientRequestToken         string
 	SecretString, Description  *string
 	KmsKeyId                   string // not looked at
+	ResourcePolicy             string
+	BlockPublicPolicy          bool // not looked at
 	Tags                       []tag
 	TagKeys                    []string
 	RecoveryWindowInDays       *int

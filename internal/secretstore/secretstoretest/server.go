@@ -71,7 +71,7 @@ type Quotas map[string]int
 // AWSQuotas are those that AWS documents per account and Region (Secrets Manager User Guide,
 // "Quotas", and the announcements of 2022-11-11 and 2025-03-04).
 var AWSQuotas = Quotas{
-	"UpdateSecret": 50, "CreateSecret": 50, "DeleteSecret": 50, "RestoreSecret": 50, "TagResource": 50,
+	"UpdateSecret": 50, "CreateSecret": 50, "DeleteSecret": 50, "RestoreSecret": 50, "TagResource": 50, "PutResourcePolicy": 50,
 	"GetSecretValue": 10000, "DescribeSecret": 40000, "ListSecrets": 100,
 }
 

@@ -16,7 +16,8 @@ type Secret struct {
 	Versions    []string // the IDs of all versions, oldest first
 	Description string
 	Tags        map[string]string
-	Pending     bool // its deletion is pending
+	Policy      string // the resource policy
+	Pending     bool   // its deletion is pending
 
 	Replicas      []string // the Regions that the secret is replicated to
 	PrimaryRegion string   // of a secret with replicas: its own Region, or if it is a replica another
@@ -37,7 +38,7 @@ func (s *Server) Look(name string) (Secret, bool) {
 
 func (sec *secret) look() Secret {
 	x := Secret{
-		Description: sec.Description, Tags: make(map[string]string), Pending: sec.pending(),
+		Description: sec.Description, Policy: sec.Policy, Tags: make(map[string]string), Pending: sec.pending(),
 		Replicas: sec.replicas, PrimaryRegion: sec.primaryRegion, OwningService: sec.owningService,
 	}
 	maps.Copy(x.Tags, sec.Tags)
@@ -117,7 +118,7 @@ func (s *Server) Edit(name string, f func(*Secret)) {
 	}
 	before, x := sec.look(), sec.look()
 	f(&x)
-	sec.Description, sec.Tags = x.Description, x.Tags
+	sec.Description, sec.Policy, sec.Tags = x.Description, x.Policy, x.Tags
 	sec.replicas, sec.primaryRegion, sec.owningService = x.Replicas, x.PrimaryRegion, x.OwningService
 	switch {
 	case x.Value != before.Value, x.Version == "" && before.Version != "":

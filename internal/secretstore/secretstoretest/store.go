@@ -34,6 +34,7 @@ type version struct {
 type secret struct {
 	Name, ARN, Description string
 	Tags                   map[string]string `json:",omitempty"`
+	Policy                 string            `json:",omitempty"` // the resource policy
 	Created, Changed       time.Time         // Changed: by any edit, tags and description included
 	Deletion               time.Time         `json:",omitzero"` // end of the recovery window, if deletion is pending
 	Versions               []*version        // oldest first
