@@ -30,7 +30,8 @@ func TestMain(m *testing.M) {
 	stacktest.Main(m)
 }
 
-// command is the command in a process of its own, in a directory of its own and without AWS credentials.
+// command is the command in a process of its own, in a directory of its own and without AWS
+// credentials.
 type command struct {
 	t   *testing.T
 	api string
