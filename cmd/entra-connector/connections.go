@@ -189,7 +189,10 @@ func (p *program) addInvite(root *cobra.Command) {
 				fields["expires_in_days"] = days
 			}
 			err := p.show(ctx, c, request{"", "POST", "/connections/" + args[0] + "/invitation", fields},
-				map[int]string{201: "Send this link to the customer's administrator. It works once, and is not shown again."})
+				map[int]string{
+					200: "Send this link to the customer's administrator. It replaces the earlier one, works once, and is not shown again.",
+					201: "Send this link to the customer's administrator. It works once, and is not shown again.",
+				})
 			if e := (*api.Error)(nil); errors.As(err, &e) && e.Status == 404 {
 				e.Action = "Deploy the stack with ConnectPage=true: the link leads to a page of its own."
 			}

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"entra-connector/internal/secretstore/secretstoretest"
 	"entra-connector/internal/stack"
 	. "entra-connector/internal/stack/stacktest"
 	"entra-connector/pkg/entra/entratest"
@@ -95,6 +96,13 @@ func TestSignInForAnotherInvitation(t *testing.T) {
 	p["l"] = strings.TrimPrefix(two, "/connect/")
 	setPass(b, p)
 	b.Open(two).Want(200, welcomeTitle)
+	// Nor does it count when the other one is put in while somebody is at Microsoft.
+	b = w.browser().Open(one).Press("step", "start")
+	answer := callbackAfter(b, "account", otherOne)
+	p = passOf(b)
+	p["l"] = strings.TrimPrefix(two, "/connect/")
+	setPass(b, p)
+	b.Open(answer.String()).Want(400, altered)
 }
 
 // Each claim that the ID token is checked for is wrong once.
@@ -377,4 +385,28 @@ func TestSecretsStaySecret(t *testing.T) {
 	if len(keys) < 2 {
 		t.Error("the key of the cookie stays the same")
 	}
+}
+
+// A page that says what went wrong has no address with a code in it either.
+func TestTroubleWithAnAnswer(t *testing.T) {
+	w := start(t, stack.Options{})
+	link := w.invite("one")
+	for code, want := range map[string]struct {
+		status int
+		title  string
+	}{
+		"InternalServiceError":  {503, "This takes longer than usual"},
+		"AccessDeniedException": {500, "Something is wrong on our side"},
+	} {
+		b := w.browser().Open(link).Press("step", "start")
+		answer := callbackAfter(b, "account", admin)
+		w.Secrets.Fail(secretstoretest.Fault{Op: "GetSecretValue", Times: 1, Error: code})
+		b.Open(answer.String()).Want(want.status, want.title)
+		if b.Where.Path != link || b.Where.RawQuery != "" {
+			t.Errorf("the page is at %s", b.Where)
+		}
+		b.Open(link).Want(200, welcomeTitle)
+		w.waiting("one", "")
+	}
+	w.browser().Open(link).SignIn(admin).Want(200, confirmTitle)
 }

@@ -116,7 +116,7 @@ func (v *visit) enter(text string) bool {
 	}
 	v.link, v.guest, v.pass = link, guest, passFor(v.r, link)
 	switch {
-	case guest.State == connector.Accepted && v.pass.Tenant == guest.Tenant && v.pass.Step == connected:
+	case guest.State == connector.Accepted && v.pass.Tenant == guest.Tenant: // also where the first answer was lost
 		v.page(done)
 	case guest.State == connector.Accepted:
 		v.page(used)
@@ -148,6 +148,11 @@ func (v *visit) look(text string) {
 	}
 	_, known := v.signIn()
 	switch {
+	case v.pass.End == string(busy), v.pass.End == string(broken): // which is over when somebody comes again
+		page := end(v.pass.End)
+		v.pass = pass{Link: v.pass.Link}
+		v.pass.set(v.w)
+		v.page(page)
 	case v.pass.End != "":
 		v.page(endOf(v.pass.End))
 	case known && v.pass.Step == approved:
@@ -327,7 +332,7 @@ func (v *visit) accept(consented bool) {
 		v.metrics.Connect(ctx, signals.Connected)
 		v.events.Connected(ctx, c)
 		v.log.InfoContext(ctx, "connected", "connection", c.String(), "tenant_id", c.TenantID)
-		v.pass = pass{Link: v.pass.Link, Step: connected, Account: v.pass.Account, Tenant: c.TenantID}
+		v.pass = pass{Link: v.pass.Link, Step: connected, Account: v.pass.Account, Tenant: c.TenantID, ClientID: v.pass.ClientID}
 		v.pass.set(v.w)
 		if consented {
 			v.page(done)

@@ -75,7 +75,7 @@ var texts = map[end]text{
 	}, true, nil, 5},
 	done: {http.StatusOK, "good", "Connected", []string{
 		"{product} has access to {service} in your tenant now, and keeps it. There is nothing left to do. You can close this page.",
-		"To take it back, open Enterprise applications in Microsoft Entra and delete the app, or ask {contact}.",
+		"To take it back, open Enterprise applications in Microsoft Entra and delete the app with the ID below, or ask {contact}.",
 	}, true, nil, 0},
 
 	used: {http.StatusGone, "stop", "This invitation has been used", []string{
@@ -99,7 +99,6 @@ var texts = map[end]text{
 
 // codes are the pages of refusals. Codes of Microsoft's are those of its list of error codes.
 var codes = map[string]text{
-	string(busy): texts[busy], string(broken): texts[broken],
 	connector.CodeDeclined: {http.StatusForbidden, "stop", "Not approved", []string{
 		"The permissions were not approved at Microsoft, so nothing was connected.", "You can try again, or ask {contact} what they are for."}, true, []button{tryAgain}, 0},
 	connector.CodeNotAdmin: {http.StatusForbidden, "stop", "An administrator is needed", []string{

@@ -124,3 +124,44 @@ func TestRefusedDeletion(t *testing.T) {
 		t.Errorf("%d, %+v", status, w.get())
 	}
 }
+
+// A claim restores what a person deleted. If the owner reads the connection at that moment, and writes
+// before the claim does, the claim gives way.
+func TestClaimGivesWay(t *testing.T) {
+	t.Parallel()
+	for _, writes := range []bool{false, true} {
+		w := newWorld(t, writes)
+		w.reset([]call{provide, erase}, 0)
+		read, mayWrite, done := make(chan bool), make(chan bool), make(chan bool)
+		var restored atomic.Bool
+		var updates atomic.Int32
+		status := 0
+		w.Secrets.Before(func(op, secret string) {
+			switch {
+			case secret != connectionSecret:
+			case op == "TagResource" && restored.CompareAndSwap(false, true):
+				go func() {
+					status = refresh.do(w, w.twin)
+					close(done)
+				}()
+				<-read
+			case op == "UpdateSecret":
+				switch updates.Add(1) {
+				case 1: // the owner's
+					close(read)
+					<-mayWrite
+				case 2: // the claim's
+					close(mayWrite)
+					<-done
+				}
+			}
+		})
+		answer := other.do(w, w.Connector)
+		w.Secrets.Before(nil)
+		fail := w.failer(fmt.Sprintf("refused updates write their description: %t, the claim answers %d, the owner's refresh %d", writes, answer, status))
+		if answer != 409 || status != 200 || w.consistent(fail).TenantID != stacktest.TenantA {
+			fail("the connection is %+v", w.get())
+		}
+		w.settled(fail)
+	}
+}

@@ -33,6 +33,18 @@ installing+=($!)
 installing+=($!)
 (cd clients/e2e/golang && go build -o "$to/services" .) &
 installing+=($!)
+{ # for the recipes
+	if ! command -v aws >/dev/null; then
+		python3 -m venv "$to/aws"
+		"$to/aws/bin/pip" install --quiet awscli==1.46.3
+		ln -s "$to/aws/bin/aws" "$to/bin/"
+	fi
+	if ! command -v jq >/dev/null; then
+		GOBIN=$to/bin go install github.com/itchyny/gojq/cmd/gojq@v0.12.17
+		mv "$to/bin/gojq" "$to/bin/jq"
+	fi
+} &
+installing+=($!)
 failed=0
 for step in "${installing[@]}"; do
 	wait "$step" || failed=1
