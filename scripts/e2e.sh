@@ -63,8 +63,8 @@ serve() { # serve <text> <log> <command>...: starts a server and waits for the t
 serve_local() { # the stack of make local, with its API at $port
 	port=$(free_port)
 	rm -rf "$scratch/local"
-	serve 'sweep: checked 0' "$scratch/local.log" \
-		build/local serve -addr "127.0.0.1:$port" -every 24h -data "$scratch/local/secrets.json"
+	serve 'sweep: checked' "$scratch/local.log" \
+		build/local serve -connect build/connect/bootstrap -addr "127.0.0.1:$port" -every 24h -data "$scratch/local/secrets.json"
 }
 
 # Python packages: the SAM CLI, moto, schemathesis, linters

@@ -300,6 +300,9 @@ func TestOperatorsView(t *testing.T) {
 	w.Call("POST", "/connections/none/one/invitation", "").Want(t, 404)
 	w.Call("POST", "/connections/default/one/invitation", `{"expires_in_days":31,"tenant_id":"common"}`).Want(t, 400)
 	w.Call("POST", "/connections/default/one/invitation", `{"expires_in_days":"7"}`).Want(t, 400)
+	w.Call("POST", "/connections/default/one/invitation", `{"expires_in_days":7.5}`).Want(t, 400)
+	w.Call("POST", "/connections/default/one/invitation", `{"expires_in_days":null}`).Want(t, 400)
+	w.Call("POST", "/connections/default/one/invitation", `{"expires_in_days":7.0}`).Want(t, 200)
 	w.Call("POST", "/connections/default/one/invitation", "").Want(t, 200)
 	report := w.sweepAll(t)
 	if report["due"] != 0. || report["failed"] != 0. {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"mime"
 	"net/http"
 	"net/url"
@@ -95,10 +96,11 @@ func scope(f *connector.ScopeFields) object {
 // inviting reads the body of an invitation. Nothing in it is required.
 func inviting(f *connector.InvitingFields) object {
 	o := object{"tenant_id": plain(&f.TenantID), "expires_in_days": func(raw json.RawMessage) error {
-		if string(raw) == "null" || json.Unmarshal(raw, &f.ExpiresInDays) != nil || f.ExpiresInDays == 0 {
-			f.ExpiresInDays = connector.DefaultDays // it was given, and is reported as it is
+		var days float64 // JSON does not tell 7 from 7.0
+		if json.Unmarshal(raw, &days) != nil || days != math.Trunc(days) || days < 1 || days > 30 {
 			return errors.New("must be a whole number from 1 to 30")
 		}
+		f.ExpiresInDays = int(days)
 		return nil
 	}}
 	maps.Copy(o, scope(&f.ScopeFields))
