@@ -73,7 +73,8 @@ func TestWhatOthersDoToASecret(t *testing.T) {
 		{"an edited value", func(s *secretstoretest.Secret) { s.Value = "edited" }, unknown, 200, 200, 204},
 		{"an older version", func(s *secretstoretest.Secret) { s.Version = s.Versions[0] }, unknown, 200, 200, 204},
 		{"an expired token", func(s *secretstoretest.Secret) {
-			s.Description = `{"status":"ok","version":"` + s.Version + `","refreshed_at":"2026-01-01T00:00:00Z","expires_at":"2026-01-01T01:00:00Z","lifetime":3600}`
+			s.Description = `{"status":"ok","version":"` + s.Version + `","refreshed_at":"2026-01-01T00:00:00Z","expires_at":"2026-01-01T01:00:00Z","lifetime":3600,` +
+				`"tenant_id":"` + TenantA + `","scope":"https://graph.microsoft.com/.default"}`
 		}, "retrying token_expired The stored token has expired", 200, 200, 204},
 		{"replicas", func(s *secretstoretest.Secret) { s.Replicas = []string{"us-west-2"} }, "ok", 200, 200, 409},
 		{"tags of another tool", func(s *secretstoretest.Secret) { s.Tags["team"] = "a" }, "ok", 200, 200, 204},

@@ -46,6 +46,7 @@ func (a *Apps) put(ctx context.Context, req AppRequest) (app App, created bool, 
 	if app, err = req.on(stored); err != nil {
 		return App{}, false, err
 	}
+	use.Name = req.name // connections may be left of an app that a person deleted
 	if err := a.prove(ctx, app, use); err != nil {
 		return App{}, false, err
 	}
@@ -68,6 +69,7 @@ func (a *Apps) hold(ctx context.Context, name string) (use AppUse, release func(
 		return use, nil, err
 	}
 	if release, err = a.Store.Hold(ctx, use); err != nil {
+		release(ctx) // AWS may have done it all the same
 		return use, nil, err
 	}
 	if use, err = a.Store.LookAtApp(ctx, name); err != nil {
@@ -174,7 +176,7 @@ const (
 // prove proves an app in one of the tenants of its connections, the newest and healthiest first. An
 // app without connections needs no proof.
 func (a *Apps) prove(ctx context.Context, app App, use AppUse) error {
-	names, err := a.candidates(ctx, use)
+	names, more, err := a.candidates(ctx, use)
 	if err != nil {
 		return err
 	}
@@ -204,25 +206,30 @@ func (a *Apps) prove(ctx context.Context, app App, use AppUse) error {
 		return err
 	case wait != nil:
 		return wait
+	case more || len(names) > maxLooks: // the listing still shows many that are gone
+		return AtWork("ListSecrets", use.Name, relisted)
 	}
 	return unnamed(use)
 }
+
+// relisted is about how long the listing shows what is gone.
+const relisted = 5 * time.Minute
 
 // maxPages bounds the search for healthy connections. A page that is short or empty need not be the
 // last.
 const maxPages = 10
 
 // candidates names connections that may prove an app: those announced, and some of those listed,
-// the healthiest first.
-func (a *Apps) candidates(ctx context.Context, use AppUse) ([]string, error) {
-	names := slices.Collect(maps.Keys(use.Announced))
+// the healthiest first. It reports whether there are more.
+func (a *Apps) candidates(ctx context.Context, use AppUse) (names []string, more bool, err error) {
+	names = slices.Collect(maps.Keys(use.Announced))
 	var listed []Connection
 	healthy := 0
 	cursor := ""
 	for range maxPages {
 		page, next, err := a.Store.Connections(ctx, use.Name, PageLimit, cursor)
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		for _, c := range page {
 			if _, announced := use.Announced[c.Name]; announced {
@@ -243,5 +250,5 @@ func (a *Apps) candidates(ctx context.Context, use AppUse) ([]string, error) {
 	for _, c := range listed {
 		names = append(names, c.Name)
 	}
-	return names, nil
+	return names, cursor != "", nil
 }

@@ -23,16 +23,16 @@ func due(c Connection, app App, window time.Duration, jitter float64, now time.T
 	age := now.Sub(c.RefreshedAt)
 	retried := c.Status() == StatusRefused && c.Failure.AppChangedAt.Before(app.ChangedAt)
 	return c.ExpiresAt.Sub(now) < latest+sooner(c, latest, jitter) || c.AppRotatedAt.Before(app.RotatedAt) || retried ||
-		age > maxAge || age < -maxSkew
+		age > maxAge || age < -MaxSkew
 }
 
 const (
 	// maxAge is the longest life that Entra gives a token, by policy. Whatever a token says, it is
 	// replaced after that.
 	maxAge = 24 * time.Hour
-	// maxSkew is how far clocks may be apart. A time further in the future comes from a wrong
+	// MaxSkew is how far clocks may be apart. A time further in the future comes from a wrong
 	// clock.
-	maxSkew = 10 * time.Minute
+	MaxSkew = 10 * time.Minute
 )
 
 // sooner is how much earlier than necessary this token is due: up to the given part of latest. It
@@ -74,7 +74,8 @@ func passes(class entra.Class, appChanged, now time.Time) bool {
 	case entra.Refused:
 		return false
 	case entra.Unsettled:
-		return now.Sub(appChanged) < settling
+		age := now.Sub(appChanged)
+		return age < settling && age > -MaxSkew
 	}
 	return true
 }
@@ -102,7 +103,7 @@ func spend(wholeAt, now time.Time) time.Time {
 
 // spent reports whether the next write has to wait, before the store refuses it.
 func spent(c Connection, now time.Time) bool {
-	return c.WholeAt.Sub(now) > (burst-1)*pace && believable(c.WholeAt, now) && c.RefreshedAt.Sub(now) <= maxSkew
+	return c.WholeAt.Sub(now) > (burst-1)*pace && believable(c.WholeAt, now) && c.RefreshedAt.Sub(now) <= MaxSkew
 }
 
 // believable reports whether a correct clock can have written this. Refreshes by hand can spend

@@ -48,7 +48,7 @@ func (r *Refresher) Refresh(ctx context.Context, ref ConnectionRef) (Connection,
 // connection as it now is.
 func (r *Refresher) record(ctx context.Context, app App, c Connection, token entra.Token, err error) (Connection, error) {
 	if failure := (*entra.Error)(nil); errors.As(err, &failure) {
-		return r.failed(ctx, app, c, failure), err
+		return r.failed(ctx, app, c, failure)
 	}
 	if err != nil {
 		return c, err
@@ -87,11 +87,15 @@ func (r *Refresher) still(ctx context.Context, c Connection) (Connection, error)
 	return now, err
 }
 
-// failed records a failure, unless the connection has changed since it was read: the listing may be
-// some minutes behind. A record that cannot be written changes nothing for the caller, since the
-// next sweep meets the same failure.
-func (r *Refresher) failed(ctx context.Context, app App, c Connection, failure *entra.Error) Connection {
+// failed records a failure and returns it, or ErrNotFound if the connection is deleted. It records
+// nothing if the connection has changed since it was read: the listing may be some minutes behind. A
+// record that cannot be written changes nothing for the caller, since the next sweep meets the same
+// failure.
+func (r *Refresher) failed(ctx context.Context, app App, c Connection, failure *entra.Error) (Connection, error) {
 	now, err := r.still(ctx, c)
+	if errors.Is(err, ErrNotFound) {
+		return c, err
+	}
 	unchanged := err == nil && now.Version == c.Version
 	if unchanged && (now.known() || !c.known()) {
 		c = now // with the last failure, which makes no version and may not be listed yet
@@ -108,7 +112,7 @@ func (r *Refresher) failed(ctx context.Context, app App, c Connection, failure *
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		r.Log.ErrorContext(ctx, "failure not recorded", "connection", c.String(), "code", storeCode(err), "error", err.Error())
 	}
-	return failed
+	return failed, failure
 }
 
 // tell reports a connection that has come to need a person, or no longer does.

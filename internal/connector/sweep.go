@@ -266,8 +266,7 @@ func (s *sweep) refresh(ctx context.Context, due *dueConnection) {
 		token, tokenErr := due.need.get(ctx, s.Entra, app, before)
 		after, err = r.record(ctx, app, before, token, tokenErr)
 	case errors.Is(err, ErrNotFound):
-		missing := refusal(CodeAppMissing)
-		after, err = r.failed(ctx, app, before, missing), missing
+		after, err = r.failed(ctx, app, before, refusal(CodeAppMissing))
 	}
 
 	var failure *entra.Error

@@ -10,6 +10,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager/types"
 
 	"entra-connector/internal/connector"
 )
@@ -32,8 +33,12 @@ func (s *Store) App(ctx context.Context, name string) (connector.App, error) {
 	if err == nil && out.ARN == nil {
 		err = errEmpty
 	}
-	if err = s.writeError(ctx, "GetSecretValue", s.appName(name), err); err != nil {
-		return connector.App{}, err
+	var invalid *types.InvalidRequestException
+	if errors.As(err, &invalid) { // of a secret that may be read, only because it is deleted
+		return connector.App{}, connector.ErrNotFound
+	}
+	if err != nil {
+		return connector.App{}, storeError(ctx, "GetSecretValue", s.appName(name), err)
 	}
 	app, err := decodeApp(name, aws.ToString(out.SecretString), s.now())
 	app.Version = aws.ToString(out.VersionId)
@@ -58,11 +63,13 @@ func (s *Store) LookAtApp(ctx context.Context, name string) (connector.AppUse, e
 		at, _ := time.Parse(time.RFC3339, since)
 		connection, announced := strings.CutPrefix(key, tagNew)
 		switch {
-		case announced && found.now.Sub(at) < listLag:
+		case announced && found.within(at, listLag):
 			use.Announced[connection] = connector.Announcement{At: at, Version: version}
 		case key == tagBusy:
-			use.Busy = at.Sub(found.now)
-		case strings.HasPrefix(key, tagHold) && found.now.Sub(at) < connector.RequestTime:
+			if left := at.Sub(found.now); left <= listLag+connector.MaxSkew {
+				use.Busy = left
+			}
+		case strings.HasPrefix(key, tagHold) && found.within(at, connector.RequestTime):
 			use.Held = true
 		case announced, strings.HasPrefix(key, tagHold):
 			use.Stale = append(use.Stale, key)
@@ -107,8 +114,8 @@ func (s *Store) Apps(ctx context.Context) ([]connector.App, error) {
 			switch {
 			case errors.Is(err, connector.ErrNotFound):
 				continue
-			case errors.As(err, &failed) && failed.Code == connector.CodeTooManyCalls:
-				app.Name = name // the call budget may not suffice for many edited Descriptions
+			case errors.As(err, &failed):
+				app.Name = name // one app that cannot be read does not hide the others
 			case err != nil:
 				return nil, err
 			}
@@ -166,13 +173,13 @@ func (s *Store) prune(ctx context.Context, use connector.AppUse) error {
 
 func (s *Store) Hold(ctx context.Context, use connector.AppUse) (release func(context.Context), err error) {
 	name, key := s.appName(use.App.Name), tagHold+rand.Text()
-	if err := s.prune(ctx, use); err != nil {
-		return nil, err
-	}
 	release = func(ctx context.Context) {
 		late, cancel := graced(ctx)
 		defer cancel()
 		_ = s.untag(late, name, use.ID, key) // it lapses anyway
+	}
+	if err := s.prune(ctx, use); err != nil {
+		return release, err
 	}
 	tags := appTags(use.App.Name) // in case somebody has removed them
 	tags[key] = stamp(use.Now)

@@ -63,7 +63,7 @@ func newApp(a connector.App) app {
 
 func decodeApp(name, value string, now time.Time) (connector.App, error) {
 	var stored app
-	if json.Unmarshal([]byte(value), &stored) != nil || stored.ClientID == "" {
+	if json.Unmarshal([]byte(value), &stored) != nil || !stored.plausible() {
 		return connector.App{}, connector.ErrUnreadable
 	}
 	a := stored.app(name)
@@ -76,6 +76,15 @@ func decodeApp(name, value string, now time.Time) (connector.App, error) {
 		a.Credential.Certificate = certificate
 	}
 	return a, nil
+}
+
+// plausible reports whether the connector can have written this value. A person may have edited it.
+func (stored app) plausible() bool {
+	_, err := entra.ParseCloud(string(stored.Cloud))
+	has := map[string]bool{
+		entra.KindClientSecret: stored.ClientSecret != "", entra.KindCertificate: stored.Certificate != "", entra.KindFederation: stored.Federation != nil,
+	}
+	return err == nil && entra.CheckClientID(stored.ClientID) == nil && has[stored.Credential]
 }
 
 // decodeAppDescription returns an app without its credential, if the Description is that of the
@@ -174,7 +183,7 @@ func decodeConnection(ref connector.ConnectionRef, sec secret) connector.Connect
 	}
 	c.TenantID, c.Scope, _ = sec.identity()
 	var d connection
-	if !sec.describesCurrent() || json.Unmarshal([]byte(sec.description), &d) != nil || !d.plausible() {
+	if !sec.describesCurrent() || json.Unmarshal([]byte(sec.description), &d) != nil || !d.plausible() || d.TenantID != c.TenantID || d.Scope != c.Scope {
 		c.Failure = &connector.Failure{
 			Status: connector.StatusRetrying, Code: connector.CodeUnknown, Advice: connector.Explain(connector.CodeUnknown),
 			At: sec.changed,

@@ -155,7 +155,12 @@ func TestWritesKeepToTheCeiling(t *testing.T) {
 			{"looking", 0, func() (err error) { use, err = w.LookAtApp(ctx, "default"); return err }},
 			{"announcing", 1, func() error { return w.Announce(ctx, use, connection(tenantA)) }},
 			{"holding", 1, func() (err error) { _, err = w.Hold(ctx, use); return err }},
-			{"replacing", 1, func() (err error) { _, err = w.UpdateApp(ctx, use, use.App); return err }},
+			{"replacing", 1, func() (err error) {
+				next := app
+				next.Version = use.Version
+				_, err = w.UpdateApp(ctx, use, next)
+				return err
+			}},
 			{"reading", 0, func() (err error) { _, err = w.App(ctx, "default"); return err }},
 			{"marking and deleting", 2, func() error { return w.DeleteApp(ctx, use) }},
 			{"trying to create, restoring, untagging, tagging, replacing and tagging", 6, func() (err error) { _, err = w.CreateApp(ctx, app); return err }},

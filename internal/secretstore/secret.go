@@ -122,7 +122,7 @@ func (s secret) state() state {
 		return vacant
 	case s.version == "" && ours:
 		return emptied
-	case ours && (strings.HasPrefix(s.tags[tagState], stateDeleting) || s.claimed() || s.changesHands()):
+	case ours && (strings.HasPrefix(s.tags[tagState], stateDeleting) || s.claimed() || s.tags[tagState] == stateInvited && s.changesHands()):
 		return deleting
 	case ours && s.tags[tagState] == stateInvited:
 		return invited
@@ -187,11 +187,18 @@ func (s secret) claimed() bool { return s.recent(tagClaim) > 0 }
 // recent is how many callers may be at work, who say so in tags of this prefix.
 func (s secret) recent(prefix string) (n int) {
 	for _, key := range s.keys(prefix) {
-		if since, err := time.Parse(time.RFC3339, s.tags[key]); err == nil && s.now.Sub(since) < connector.RequestTime {
+		if since, err := time.Parse(time.RFC3339, s.tags[key]); err == nil && s.within(since, connector.RequestTime) {
 			n++
 		}
 	}
 	return n
+}
+
+// within reports whether it is no longer than d since then. What lies in the future by more than
+// clocks are apart does not count: nobody may be kept waiting for ever.
+func (s secret) within(since time.Time, d time.Duration) bool {
+	age := s.now.Sub(since)
+	return age < d && age > -connector.MaxSkew
 }
 
 // sameTags reports whether both have the same tags, but for one key and the progress of

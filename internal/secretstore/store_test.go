@@ -338,6 +338,7 @@ func TestWhatIsThere(t *testing.T) {
 	const (
 		none       = "" // the row is about connections
 		unfinished = "The connection's deletion has not finished"
+		overtaken  = "The state of the connection is unknown"
 		tagsGone   = "refused: The tags of the connection's secret are gone or were edited"
 		other      = "conflict: The secret belongs to another connection, tenant or scope"
 	)
@@ -367,9 +368,8 @@ func TestWhatIsThere(t *testing.T) {
 		{"a deletion that broke off, and a claim", later(edited(func(x *secret) { x.Tags[tagState], x.Tags[tagClaim] = "deleting 1", "long ago" })),
 			"refused: " + unfinished, "not found", "done", "done", "done"},
 		{"a claim that has ended", tag(tagClaim, "done"), ok, "done", "already exists", "already exists", "done"},
-		{"a claim that may be under way, with a value", moved, "retrying: " + unfinished, none, "busy", "busy", "done"},
-		{"a claim that broke off, with a value", later(moved), "refused: " + unfinished, none, "done", "done", "done"},
-		{"a claim that broke off, for another scope", later(rescoped), "refused: " + unfinished, none, "done", "done", "done"},
+		{"a Description of another tenant", moved, "retrying: " + overtaken, none, "already exists", "already exists", "done"},
+		{"a Description of another scope", rescoped, "retrying: " + overtaken, none, "already exists", "already exists", "done"},
 		{"no value and no tags", func(w *world, name string) { w.server.Edit(name, func(*secret) {}) }, "", "not found", "done", "done", "not found"},
 		{"no value and no tags, deleted", func(w *world, name string) { w.server.Edit(name, func(x *secret) { x.Pending = true }) }, "", "not found", "done", "done", "not found"},
 		{"all tags, and no value", empty("https://graph.microsoft.com"), "refused: The connection's secret has no value", none, "done", other, "done"},
@@ -581,12 +581,12 @@ func TestRefusedDeletion(t *testing.T) {
 	if err := w.DeleteConnection(t.Context(), ref); outcome(err) != "conflict: replicas in eu-west-1" || !reflect.DeepEqual(w.read(), c) {
 		t.Errorf("replicated: %v, the connection is\n%+v, want\n%+v", err, w.read(), c)
 	}
-	// Without its Description nobody knows whose the value is.
+	// What was in use is in use again, although nobody knows about its token.
 	w = open(t, setup{})
 	w.create()
 	w.server.Edit(secretName, func(x *secret) { x.Description = "" })
 	w.server.Fail(secretstoretest.Fault{Op: "DeleteSecret", Error: "AccessDeniedException"})
-	if err := w.DeleteConnection(t.Context(), ref); err == nil || w.read().Failure.Code != connector.CodeUnfinished {
+	if err := w.DeleteConnection(t.Context(), ref); err == nil || w.read().Failure.Code != connector.CodeUnknown {
 		t.Errorf("unknown: %v, the connection is %s", err, shown(w.read()))
 	}
 	// The mark of a deletion that broke off cannot be taken back.

@@ -363,15 +363,19 @@ func (s *Store) delete(ctx context.Context, name string, onlyFinish bool) error 
 		return nil
 	}
 	err = errors.Join(err, s.live(ctx, found))
+	if errors.Is(err, connector.ErrNotFound) { // AWS says now that it is deleted
+		return nil
+	}
 	if len(after.replicas) > 0 {
 		return &connector.ConflictError{Reason: connector.Replicated, Secret: name, Fields: after.replicas}
 	}
 	return err
 }
 
-// live takes a deletion back, unless a claim is at work or nobody knows what the secret holds.
+// live takes a deletion back. What was not in use before stays so while a claim is at work or nobody
+// knows what the secret holds.
 func (s *Store) live(ctx context.Context, found secret) error {
-	if found.claimed() || found.changesHands() || !found.describesCurrent() {
+	if found.state() != live && (found.claimed() || found.changesHands() || !found.describesCurrent()) {
 		return nil
 	}
 	state := stateLive
