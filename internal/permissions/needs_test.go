@@ -18,7 +18,7 @@ var needs = map[string]struct{ told, stops string }{
 	"ProvisionRole KeepAppsAndConnections secretsmanager:DescribeSecret on entra/connections/*": {"DescribeSecret: entra/",
 		"provision, provision again, provision with known app, provision with new secret, " +
 			"show connection, refresh by hand, events by hand, refusal by hand, replace credential, " +
-			"create app, restore app, delete connection, restore connection, delete it again, " +
+			"delete connection, restore connection, delete it again, " +
 			"restore it again, provision federated, accept, accept again, accept federated"},
 	"ProvisionRole KeepAppsAndConnections secretsmanager:UpdateSecret on entra/apps/*": {"UpdateSecret: entra/", "provision with new secret, replace credential, restore app"},
 	"ProvisionRole KeepAppsAndConnections secretsmanager:UpdateSecret on entra/connections/*": {"UpdateSecret: entra/",
