@@ -1,5 +1,5 @@
-// Package e2e runs each service's own client and the two integrations of examples/ with tokens of the
-// built functions, read by the readers of this repository, for longer than a token lives.
+// Package e2e runs each service's own client and the two integrations of examples/ with tokens of
+// the built functions, read by the readers of this repository, for longer than a token lives.
 // scripts/e2e/readers.sh installs what it needs and says where.
 package e2e
 
@@ -35,11 +35,12 @@ import (
 )
 
 const (
-	// life is that of a token, in seconds. The connector refreshes it at half of it. A reader reads once a
-	// minute at most, so this is about the shortest life through which it always has a live token.
+	// life is that of a token, in seconds. The connector refreshes it at half of it. A reader reads
+	// once a minute at most, so this is about the shortest life through which it always has a live
+	// token.
 	life = 160
-	// onItsWay is how long a request may take to reach the service, in seconds. A reader hands out a
-	// token of this life until its end; one of an hour it replaces 24 minutes earlier.
+	// onItsWay is how long a request may take to reach the service, in seconds. A reader hands out
+	// a token of this life until its end; one of an hour it replaces 24 minutes earlier.
 	onItsWay = 5
 	// pause is the time between two calls.
 	pause = 2
@@ -97,8 +98,9 @@ func start(t *testing.T) *world {
 		}
 		w.Call("POST", "/connections", stacktest.Object(fields...)).Want(t, 201)
 	}
-	// A token of less than half an hour is refused when it is provisioned, but not later.
-	// The reader is told an end that counts from when Entra was asked, so a token is good for a little longer.
+	// A token of less than half an hour is refused when it is provisioned, but not later. The
+	// reader is told an end that counts from when Entra was asked, so a token is good for a little
+	// longer.
 	w.Entra.Fail(entratest.Fault{Endpoint: "token", Delay: onItsWay * time.Second, Response: entratest.Lifetime(life)})
 	w.sweep(t, `{"force":true}`)
 	ctx, stop := context.WithCancel(context.Background())
@@ -191,7 +193,8 @@ func (w *world) clients(t *testing.T, language string, program []string, without
 			}
 			targets[s.name] = to
 		}
-		// The name of one connection is its ARN, as it is for a reader in another account or Region.
+		// The name of one connection is its ARN, as it is for a reader in another account or
+		// Region.
 		arn := stacktest.Text(w.Call("GET", "/connections/default/microsoft-365", "").Want(t, 200).JSON(t)["secret"], "arn")
 		targets["microsoft-365"] = target{arn, targets["microsoft-365"].URL}
 		text, _ := json.Marshal(targets)
@@ -293,7 +296,8 @@ func (w *world) recipes(t *testing.T) {
 	}
 }
 
-// azurite starts Azurite, which verifies issuer, audience and times of tokens, and returns a way to it.
+// azurite starts Azurite, which verifies issuer, audience and times of tokens, and returns a way to
+// it.
 func azurite(t *testing.T, cert, key string) http.Handler {
 	port := freePort(t)
 	cmd := exec.Command("node", filepath.Join(installed, "node/node_modules/azurite/dist/src/blob/main.js"), "--inMemoryPersistence",
@@ -341,8 +345,8 @@ func azurite(t *testing.T, cert, key string) http.Handler {
 	return nil
 }
 
-// permissions are, for some access keys, what a policy allows: actions and resources, with wildcards.
-// Every other key is allowed everything.
+// permissions are, for some access keys, what a policy allows: actions and resources, with
+// wildcards. Every other key is allowed everything.
 type permissions map[string][]statement
 
 type statement struct {

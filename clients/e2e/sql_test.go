@@ -10,9 +10,9 @@ import (
 	"unicode/utf16"
 )
 
-// serveSQL listens for logins to Azure SQL, and hands the token of each to the resource. It speaks as
-// much TDS as a login takes, as MS-TDS describes it, without encryption so that the token can be read.
-// Every statement succeeds and has no rows. It returns the port.
+// serveSQL listens for logins to Azure SQL, and hands the token of each to the resource. It speaks
+// as much TDS as a login takes, as MS-TDS describes it, without encryption so that the token can be
+// read. Every statement succeeds and has no rows. It returns the port.
 func (r *resource) serveSQL(t *testing.T) int {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -53,15 +53,16 @@ func (r *resource) speakTDS(connection net.Conn) error {
 		answer := done
 		switch kind {
 		case tdsPrelogin:
-			// Three options, each with its place and length, and their values: a version, "encryption is
-			// not supported" and "a token is required" (MS-TDS 2.2.6.5).
+			// Three options, each with its place and length, and their values: a version,
+			// "encryption is not supported" and "a token is required" (MS-TDS 2.2.6.5).
 			answer = []byte{0, 0, 16, 0, 6, 1, 0, 22, 0, 1, 6, 0, 23, 0, 1, 0xff, 16, 0, 0, 0, 0, 0, 2, 1}
 		case tdsLogin:
 			token, err := loginToken(data)
 			if err := errors.Join(err, r.authorize(token)); err != nil {
 				return err
 			}
-			// LOGINACK of version 7.4, FEATUREEXTACK of the token, DONE (MS-TDS 2.2.7.14 and 2.2.7.11)
+			// LOGINACK of version 7.4, FEATUREEXTACK of the token, DONE (MS-TDS 2.2.7.14 and
+			// 2.2.7.11)
 			answer = slices.Concat([]byte{0xad, 12, 0, 1, 0x74, 0, 0, 4, 1, 'S', 0, 16, 0, 0, 0}, []byte{0xae, 2, 0, 0, 0, 0, 0xff}, done)
 		}
 		header := []byte{tdsReply, 1, 0, 0, 0, 0, 1, 0}

@@ -67,8 +67,8 @@ The client secret is asked for, or comes from standard input or a file.`
 	credential.add(put)
 }
 
-// credentialFlags say where an app's credential comes from. None holds a secret: command lines are in
-// the shell's history and in the list of processes.
+// credentialFlags say where an app's credential comes from. None holds a secret: command lines are
+// in the shell's history and in the list of processes.
 type credentialFlags struct {
 	stdin, federation                    bool
 	file, certificate, audience, expires string

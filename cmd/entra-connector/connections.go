@@ -79,7 +79,8 @@ type request struct {
 	body               any // nil for none
 }
 
-// show makes a call and shows the object that the API answers, below what a person is told of the status.
+// show makes a call and shows the object that the API answers, below what a person is told of the
+// status.
 func (p *program) show(ctx context.Context, c *api.Client, r request, told map[int]string) error {
 	var object json.RawMessage
 	status, err := p.call(ctx, c, r, "Waiting for the answer…", &object)
@@ -123,7 +124,8 @@ type outcome struct {
 	Problem *api.Error      `json:"problem,omitempty"`
 }
 
-// each makes one call after the other, and reports each. If some fail, the exit code is that of the first.
+// each makes one call after the other, and reports each. If some fail, the exit code is that of the
+// first.
 func (p *program) each(ctx context.Context, c *api.Client, done string, requests []request) error {
 	outcomes, code := []outcome{}, 0
 	for i, r := range requests {

@@ -111,7 +111,8 @@ func readConnection(ctx context.Context, prefix, connection string, now time.Tim
 	return values, nil
 }
 
-// unread says why a secret could not be read, without the SDK's text, which names accounts and roles.
+// unread says why a secret could not be read, without the SDK's text, which names accounts and
+// roles.
 func unread(name string, err error) error {
 	switch code := awserr.Code(err); {
 	case code == "ResourceNotFoundException":

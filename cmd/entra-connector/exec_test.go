@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -17,9 +18,9 @@ import (
 )
 
 func TestExec(t *testing.T) {
-	denied := false
+	var denied atomic.Bool
 	connector, c := start(t, stack.Options{Secrets: secretstoretest.Options{Authorize: func(_, action, _ string) bool {
-		return !denied || action != "secretsmanager:GetSecretValue"
+		return !denied.Load() || action != "secretsmanager:GetSecretValue"
 	}}})
 	c.putApp()
 	c.run("", "connect", "contoso.com", "--name", "contoso").want(0)
@@ -59,9 +60,9 @@ func TestExec(t *testing.T) {
 	c.run("", "exec", "default/contoso", "--", "true").want(1, "set AWS_REGION")
 	c.env = env
 
-	denied = true
+	denied.Store(true)
 	c.run("", "exec", "default/contoso", "--", "true").want(3, "not permitted (AccessDeniedException)", "IntegrationPolicyArn")
-	denied = false
+	denied.Store(false)
 	set := func(key, value string) {
 		changed := make(map[string]string)
 		for name := range six {

@@ -135,7 +135,8 @@ type task struct {
 	last result // of that
 }
 
-// sendAll sends every row that is not done, in their order, and returns why it stopped early, if it did.
+// sendAll sends every row that is not done, in their order, and returns why it stopped early, if it
+// did.
 func (im *importer) sendAll(ctx context.Context) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
@@ -200,8 +201,8 @@ func (im *importer) sendAll(ctx context.Context) error {
 	return context.Cause(ctx)
 }
 
-// send sends a row once, and returns how long to wait before it is sent again, 0 for not again. The error
-// is one that every row would meet.
+// send sends a row once, and returns how long to wait before it is sent again, 0 for not again. The
+// error is one that every row would meet.
 func (im *importer) send(ctx context.Context, t *task) (time.Duration, error) {
 	status, err := im.post(ctx, t.row)
 	e := (*api.Error)(nil)
@@ -229,7 +230,8 @@ func (im *importer) send(ctx context.Context, t *task) (time.Duration, error) {
 	return wait, nil
 }
 
-// post sends a row when it is its turn. What is sent is not interrupted, so that its outcome is known.
+// post sends a row when it is its turn. What is sent is not interrupted, so that its outcome is
+// known.
 func (im *importer) post(ctx context.Context, r *row) (int, error) {
 	for {
 		if err := im.limiter.Wait(ctx); err != nil {

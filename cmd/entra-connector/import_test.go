@@ -214,13 +214,14 @@ func TestImportIsBounded(t *testing.T) {
 }
 
 func TestImportStopsWhereAllWouldFail(t *testing.T) {
-	status := 403
-	c := importAPI(t, 60, func(w http.ResponseWriter, _ string, _ int) { fail(w, status, "0") })
+	var status atomic.Int64
+	c := importAPI(t, 60, func(w http.ResponseWriter, _ string, _ int) { fail(w, int(status.Load()), "0") })
 	for _, test := range []struct {
-		status, failed int
-		why            string
+		status int64
+		failed int
+		why    string
 	}{{403, 1, "stopped early: It failed."}, {422, 20, "the first 20 rows all failed"}} {
-		status = test.status
+		status.Store(test.status)
 		c.run("", "import", "a.csv", "--parallel", "1", "--rate", "0").want(1, test.why)
 		failed := 0
 		for _, r := range c.results("a.results.csv") {

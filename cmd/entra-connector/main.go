@@ -1,5 +1,5 @@
-// Command entra-connector calls the connector's API for an operator: it manages apps and connections,
-// shows what needs a person, and runs programs with a connection's token.
+// Command entra-connector calls the connector's API for an operator: it manages apps and
+// connections, shows what needs a person, and runs programs with a connection's token.
 package main
 
 import (
@@ -181,7 +181,8 @@ func names(pattern *regexp.Regexp, most int) cobra.PositionalArgs {
 	}
 }
 
-// exitError is an error with an exit code of its own. Without a text, its reasons have been printed.
+// exitError is an error with an exit code of its own. Without a text, its reasons have been
+// printed.
 type exitError struct {
 	code int
 	text string

@@ -13,6 +13,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -29,7 +30,8 @@ func TestMain(m *testing.M) {
 	stacktest.Main(m)
 }
 
-// command is the command in a process of its own, in a directory of its own and without AWS credentials.
+// command is the command in a process of its own, in a directory of its own and without AWS
+// credentials.
 type command struct {
 	t   *testing.T
 	api string
@@ -244,6 +246,15 @@ func record(t *testing.T, answer http.HandlerFunc) (*recorder, *command) {
 	return r, newCommand(t, server.URL)
 }
 
+// taken returns what was asked since it was last called.
+func (r *recorder) taken() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	asked := strings.Join(r.asked, "|")
+	r.asked = nil
+	return asked
+}
+
 func (r *recorder) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	body, _ := io.ReadAll(req.Body)
 	lines, _ := filepath.Glob("/proc/[0-9]*/cmdline")
@@ -293,9 +304,8 @@ func TestWhatIsSent(t *testing.T) {
 		{"refresh a/b c/d", "", `POST /connections/a/b/refresh|POST /connections/c/d/refresh`},
 		{"list --app a", "", `GET /connections?app=a`},
 	} {
-		r.asked = nil
 		ran := c.run(test.stdin, strings.Fields(test.args)...)
-		if got := strings.Join(r.asked, "|"); got != test.want {
+		if got := r.taken(); got != test.want {
 			t.Errorf("%s sends %s\nwant %s", test.args, got, test.want)
 		}
 		if strings.HasPrefix(test.args, "invite") {
@@ -305,10 +315,10 @@ func TestWhatIsSent(t *testing.T) {
 }
 
 func TestExitCodesByStatus(t *testing.T) {
-	var reply http.HandlerFunc
+	var reply atomic.Value
 	_, c := record(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Apigw-Requestid", "the-request")
-		reply(w, r)
+		reply.Load().(http.HandlerFunc)(w, r)
 	})
 	answers := func(status int, contentType, body string) http.HandlerFunc {
 		return func(w http.ResponseWriter, r *http.Request) {
@@ -335,7 +345,7 @@ func TestExitCodesByStatus(t *testing.T) {
 		{answers(200, "text/html", "<html>"), 1, "check the URL"},
 		{func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, 4, "did not answer"},
 	} {
-		reply = test.reply
+		reply.Store(test.reply)
 		got := c.run("", "show", "a/b", "-o", "json").want(test.code, test.text)
 		if problem := decode[outcome](got).Problem; problem == nil || problem.Title == "" {
 			t.Errorf("a program reads %s", got.out)

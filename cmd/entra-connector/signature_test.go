@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -57,10 +58,13 @@ func signature(r *http.Request, body []byte, region string, signed []string) str
 
 func TestSignature(t *testing.T) {
 	const region = "eu-north-1"
+	var mu sync.Mutex
 	var queries []string
 	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
+		mu.Lock()
 		queries = append(queries, r.URL.RawQuery)
+		mu.Unlock()
 		var credential, names, sent string
 		_, err := fmt.Sscanf(strings.ReplaceAll(r.Header.Get("Authorization"), ",", ""),
 			"AWS4-HMAC-SHA256 Credential="+accessKey+"/%s SignedHeaders=%s Signature=%s", &credential, &names, &sent)
@@ -84,6 +88,11 @@ func TestSignature(t *testing.T) {
 		}
 	}))
 	defer server.Close()
+	asked := func() []string {
+		mu.Lock()
+		defer mu.Unlock()
+		return slices.Clone(queries)
+	}
 	c := newCommand(t, server.URL+"/base/path/")
 	c.write("ca.pem", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})))
 	c.env = append(c.env, "SSL_CERT_FILE="+filepath.Join(c.dir, "ca.pem"))
@@ -93,13 +102,13 @@ func TestSignature(t *testing.T) {
 	c.run("", "list").want(1, `no AWS profile "nobody"`)
 	c.env = append(c.env, "AWS_PROFILE=", "AWS_ACCESS_KEY_ID="+accessKey, "AWS_SECRET_ACCESS_KEY="+secretKey, "AWS_SESSION_TOKEN="+sessionToken)
 	c.run("", "list").want(1, "AWS_REGION")
-	if len(queries) > 0 {
-		t.Errorf("requests were sent unsigned: %q", queries)
+	if sent := asked(); len(sent) > 0 {
+		t.Errorf("requests were sent unsigned: %q", sent)
 	}
 	c.env = append(c.env, "AWS_REGION="+region)
 	c.run("", "list", "--app", "a").want(0, "a/1", "a/2")
-	if want := []string{"app=a", "app=a&cursor=z%2By%2Fx%3D%20%25%26%C3%A9"}; !slices.Equal(queries, want) {
-		t.Errorf("the queries are %q, want %q", queries, want)
+	if want := []string{"app=a", "app=a&cursor=z%2By%2Fx%3D%20%25%26%C3%A9"}; !slices.Equal(asked(), want) {
+		t.Errorf("the queries are %q, want %q", asked(), want)
 	}
 	c.run("", "connect", "contoso.com", "--name", "é").want(0)
 	c.run("", "delete", "a/b", "-y").want(0)

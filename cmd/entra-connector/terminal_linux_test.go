@@ -253,7 +253,7 @@ func TestSecretIsAskedFor(t *testing.T) {
 	s.await("Client secret of app a: ")
 	s.press("c4nary typed\r")
 	s.end(0)
-	if got := strings.Join(r.asked, "|"); got != `GET /apps/a|PUT /apps/a {"client_id":"i","client_secret":"c4nary typed"}` {
+	if got := r.taken(); got != `GET /apps/a|PUT /apps/a {"client_id":"i","client_secret":"c4nary typed"}` {
 		t.Errorf("what is sent is %s", got)
 	}
 	s = c.onTerminal(80, 24, "app", "put", "a")
@@ -277,7 +277,7 @@ func TestDeletionIsAskedFor(t *testing.T) {
 		s.await("[y/N] ")
 		s.press(test.keys)
 		s.end(test.code)
-		if got := strings.Join(r.asked, "|"); got != test.sent {
+		if got := r.taken(); got != test.sent {
 			t.Errorf("after %q what is sent is %s", test.keys, got)
 		}
 	}

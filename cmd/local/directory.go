@@ -47,8 +47,8 @@ var people = []entratest.User{
 	{Account: "pat@outlook.example", Name: "Pat, a personal account", TenantID: entratest.Consumers},
 }
 
-// fill makes the stand-in Entra know that. With a stand-in STS the app also trusts the functions. The
-// app has these certificates too. The page for customers is at pageURL.
+// fill makes the stand-in Entra know that. With a stand-in STS the app also trusts the functions.
+// The app has these certificates too. The page for customers is at pageURL.
 func fill(e *entratest.Server, aws *ststest.Server, pageURL string, certificates ...*x509.Certificate) {
 	app := entratest.App{
 		ClientID:     clientID,
@@ -76,8 +76,9 @@ func fill(e *entratest.Server, aws *ststest.Server, pageURL string, certificates
 	}
 }
 
-// certificate reads the app's certificate from a PEM file, which also holds its key. It makes the file
-// if there is none. Like the data, the file is kept between runs, so that what was stored goes on working.
+// certificate reads the app's certificate from a PEM file, which also holds its key. It makes the
+// file if there is none. Like the data, the file is kept between runs, so that what was stored goes
+// on working.
 func certificate(file string) (*x509.Certificate, error) {
 	text, err := os.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {

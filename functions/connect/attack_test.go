@@ -334,8 +334,8 @@ func TestMailScanner(t *testing.T) {
 	w.browser().Open(link).SignIn(admin).Press("step", "connect").Want(200, "Connected")
 }
 
-// Nothing secret is in a log, an event or a metric, in a page, in a tag, or in an address that stays
-// in the browser.
+// Nothing secret is in a log, an event or a metric, in a page, in a tag, or in an address that
+// stays in the browser.
 func TestSecretsStaySecret(t *testing.T) {
 	w := start(t, stack.Options{})
 	link := w.invite("newco")

@@ -15,8 +15,8 @@ type config struct {
 	contact string // an e-mail address or an https URL
 }
 
-// readConfig reads what only this function's environment has. The error names every variable that is
-// wrong.
+// readConfig reads what only this function's environment has. The error names every variable that
+// is wrong.
 func readConfig(lookup func(string) (string, bool)) (config, error) {
 	var errs []error
 	get := func(name, otherwise string, most int) string {

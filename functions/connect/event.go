@@ -12,8 +12,8 @@ import (
 	"github.com/aws/aws-lambda-go/events"
 )
 
-// request turns an event of API Gateway's payload format 2.0 into a request. Its body is a form of one
-// or two fields.
+// request turns an event of API Gateway's payload format 2.0 into a request. Its body is a form of
+// one or two fields.
 func request(ctx context.Context, event events.APIGatewayV2HTTPRequest) *http.Request {
 	body := event.Body
 	if event.IsBase64Encoded {

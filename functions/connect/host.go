@@ -311,8 +311,8 @@ func (v *visit) afterConsent(answer url.Values) {
 	v.again()
 }
 
-// refusedBy returns the code of an error of Microsoft's pages. access_denied alone does not mean that
-// somebody declined; see MicrosoftDocs/azure-docs issues 114009 and 41053.
+// refusedBy returns the code of an error of Microsoft's pages. access_denied alone does not mean
+// that somebody declined; see MicrosoftDocs/azure-docs issues 114009 and 41053.
 func refusedBy(answer url.Values) string {
 	code := connector.CleanCode(answer.Get("error"), answer.Get("error_description"))
 	if code == "AADSTS65004" || code == "access_denied" || answer.Get("error_subcode") == "cancel" {
@@ -321,8 +321,8 @@ func refusedBy(answer url.Values) string {
 	return code
 }
 
-// accept tries to connect the tenant. Before the consent it sends on to Microsoft if that is what is
-// missing. After it, it asks for patience.
+// accept tries to connect the tenant. Before the consent it sends on to Microsoft if that is what
+// is missing. After it, it asks for patience.
 func (v *visit) accept(consented bool) {
 	ctx := v.r.Context()
 	signIn, _ := v.signIn()

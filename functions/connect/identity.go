@@ -38,8 +38,8 @@ type verifier struct {
 	http  *http.Client
 }
 
-// verify checks signature, issuer, audience, times, version and nonce. The token says which tenant it
-// comes from, but only that tenant's own issuer and keys can confirm that.
+// verify checks signature, issuer, audience, times, version and nonce. The token says which tenant
+// it comes from, but only that tenant's own issuer and keys can confirm that.
 func (v verifier) verify(ctx context.Context, app entra.Registration, token entra.Secret, nonce string) (id identity, err error) {
 	var claimed struct {
 		jwt.RegisteredClaims

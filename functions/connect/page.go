@@ -18,7 +18,8 @@ var style string
 var pageTemplate = template.Must(template.New("page").Parse(pageText))
 
 // policy lets the page use its own style sheet and nothing else. form-action is left out: it would
-// also apply to each redirect after a form, and the tenant may send the browser to a sign-in of its own.
+// also apply to each redirect after a form, and the tenant may send the browser to a sign-in of its
+// own.
 var policy = func() string {
 	sum := sha256.Sum256([]byte(style))
 	return "default-src 'none'; style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'; base-uri 'none'; frame-ancestors 'none'"

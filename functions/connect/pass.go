@@ -69,8 +69,8 @@ const (
 	forSignIn   = "sign-in"
 )
 
-// derive returns a value of 43 characters that only this key has for the purpose. One that is public
-// tells nothing about the others.
+// derive returns a value of 43 characters that only this key has for the purpose. One that is
+// public tells nothing about the others.
 func (p pass) derive(purpose string) string {
 	mac := hmac.New(sha256.New, []byte(p.Key))
 	mac.Write([]byte(purpose + "\n" + p.Link))

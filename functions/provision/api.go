@@ -14,7 +14,8 @@ import (
 	"entra-connector/internal/signals"
 )
 
-// replyTime leaves room in the 25 s within which every reply is out: a second to mend what was cut off.
+// replyTime leaves room in the 25 s within which every reply is out: a second to mend what was cut
+// off.
 const replyTime = 23500 * time.Millisecond
 
 // api answers the HTTP API's requests. Routing is net/http's, so that methods and paths follow HTTP
@@ -105,8 +106,8 @@ func unrouted(w *response) *response {
 	return replaced
 }
 
-// endpoint answers a route: with what to send as JSON (nil for no body), or with an error that becomes a
-// problem document. What it has created is at the header Location.
+// endpoint answers a route: with what to send as JSON (nil for no body), or with an error that
+// becomes a problem document. What it has created is at the header Location.
 type endpoint func(w http.ResponseWriter, r *http.Request) (any, error)
 
 func (e endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {

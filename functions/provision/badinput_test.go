@@ -11,8 +11,8 @@ import (
 	. "entra-connector/internal/stack/stacktest"
 )
 
-// Bad input gets a 4xx problem document that names every bad field and quotes no value. Nothing is stored,
-// nothing is sent to Entra, and the function goes on.
+// Bad input gets a 4xx problem document that names every bad field and quotes no value. Nothing is
+// stored, nothing is sent to Entra, and the function goes on.
 func TestBadInput(t *testing.T) {
 	t.Parallel()
 	c := Start(t, stack.Options{})

@@ -34,8 +34,8 @@ func newKey(t *testing.T, bits int) *rsa.PrivateKey {
 	return key
 }
 
-// certify returns a certificate of a key, which is good between two days counted from now. It has the
-// subject alternative names, in DER, if there are any.
+// certify returns a certificate of a key, which is good between two days counted from now. It has
+// the subject alternative names, in DER, if there are any.
 func certify(t *testing.T, key crypto.Signer, from, to int, names ...byte) *x509.Certificate {
 	t.Helper()
 	day := func(n int) time.Time { return time.Now().UTC().AddDate(0, 0, n).Truncate(time.Second) }
@@ -97,8 +97,8 @@ func lastKind(c *Connector) string {
 	return requests[len(requests)-1].CredentialKind
 }
 
-// Every kind of credential works end to end, and an app with connections can change from any kind to any
-// other.
+// Every kind of credential works end to end, and an app with connections can change from any kind
+// to any other.
 func TestEveryWayToAuthenticate(t *testing.T) {
 	t.Parallel()
 	c := Start(t, brief)
@@ -165,8 +165,8 @@ func TestEveryWayToAuthenticate(t *testing.T) {
 	}
 }
 
-// Tools write certificate files in many ways. The certificate that belongs to the key is used, wherever it
-// stands. The answer to a file that cannot be used says why, and quotes nothing of it.
+// Tools write certificate files in many ways. The certificate that belongs to the key is used,
+// wherever it stands. The answer to a file that cannot be used says why, and quotes nothing of it.
 func TestCertificateFiles(t *testing.T) {
 	t.Parallel()
 	c := Start(t, stack.Options{})
@@ -251,8 +251,8 @@ func TestCertificateFiles(t *testing.T) {
 	}
 }
 
-// An app without connections needs no proof. So a federated app can be stored, and shows what to enter in
-// Entra, before Entra knows of it.
+// An app without connections needs no proof. So a federated app can be stored, and shows what to
+// enter in Entra, before Entra knows of it.
 func TestFederationFromNothing(t *testing.T) {
 	t.Parallel()
 	c := Start(t, brief)

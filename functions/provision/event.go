@@ -38,9 +38,9 @@ func request(ctx context.Context, event events.APIGatewayV2HTTPRequest) (*http.R
 	return r.WithContext(ctx), nil
 }
 
-// routeOf returns the method and the URL by which a request is routed. They are those of the route that
-// API Gateway authorised, if the event has one: the path may begin with a base path of a custom
-// domain. Only the route $default matches any path.
+// routeOf returns the method and the URL by which a request is routed. They are those of the route
+// that API Gateway authorised, if the event has one: the path may begin with a base path of a
+// custom domain. Only the route $default matches any path.
 func routeOf(event events.APIGatewayV2HTTPRequest) (method string, target *url.URL, err error) {
 	target = &url.URL{RawQuery: rawQuery(event)}
 	method, pattern, isRoute := strings.Cut(event.RouteKey, " ")

@@ -21,10 +21,12 @@ import (
 	"entra-connector/pkg/entra"
 )
 
-// object says how to read the fields of a JSON object, by their names. A field's error follows its name.
+// object says how to read the fields of a JSON object, by their names. A field's error follows its
+// name.
 type object map[string]func(json.RawMessage) error
 
-// text reads a string that must not be empty. What cannot be read is set to an empty one: it was given.
+// text reads a string that must not be empty. What cannot be read is set to an empty one: it was
+// given.
 func text(set func(string)) func(json.RawMessage) error {
 	return func(raw json.RawMessage) error {
 		set("")
@@ -48,8 +50,8 @@ func secret(to *entra.Secret) func(json.RawMessage) error {
 	return text(func(value string) { *to = entra.NewSecret(value) })
 }
 
-// provisioning reads the body of POST /connections. With any field of an app, the request describes the
-// whole app.
+// provisioning reads the body of POST /connections. With any field of an app, the request describes
+// the whole app.
 func provisioning(f *connector.ProvisionFields) object {
 	o := object{"tenant_id": plain(&f.TenantID), "app": plain(&f.App), "connection": plain(&f.Connection)}
 	maps.Copy(o, scope(&f.ScopeFields))
@@ -105,8 +107,8 @@ func inviting(f *connector.InvitingFields) object {
 	return o
 }
 
-// readFields reads the body of a request, and returns what is wrong with its fields. The error is for a
-// body that is no JSON object at all.
+// readFields reads the body of a request, and returns what is wrong with its fields. The error is
+// for a body that is no JSON object at all.
 func readFields(r *http.Request, fields object) (bad connector.InvalidError, err error) {
 	if header := r.Header.Get("Content-Type"); header != "" {
 		mediaType, params, err := mime.ParseMediaType(header)
@@ -127,8 +129,8 @@ func readFields(r *http.Request, fields object) (bad connector.InvalidError, err
 // maxErrors bounds the answer to a body of nothing but unknown fields.
 const maxErrors = 50
 
-// read reads a JSON object. encoding/json alone would match names in any case, let the last of two win,
-// and stop at the first error.
+// read reads a JSON object. encoding/json alone would match names in any case, let the last of two
+// win, and stop at the first error.
 func (o object) read(body []byte) (bad connector.InvalidError, err error) {
 	d := json.NewDecoder(bytes.NewReader(body))
 	if open, err := d.Token(); err != nil || open != json.Delim('{') {
@@ -183,8 +185,8 @@ func shorten(name string) string {
 	return string([]rune(name)[:most]) + "…"
 }
 
-// join adds what is wrong with the values to what is wrong with the JSON. A field that could not be read
-// is not reported as missing too.
+// join adds what is wrong with the values to what is wrong with the JSON. A field that could not be
+// read is not reported as missing too.
 func join(unread connector.InvalidError, err error) error {
 	var invalid *connector.InvalidError
 	if !errors.As(err, &invalid) {

@@ -1,5 +1,5 @@
-// Command provision is the Lambda function behind the API: it provisions connections and manages the
-// apps that they share.
+// Command provision is the Lambda function behind the API: it provisions connections and manages
+// the apps that they share.
 package main
 
 import (

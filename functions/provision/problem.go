@@ -159,8 +159,8 @@ func storeAction(e *connector.StoreError) string {
 	return ""
 }
 
-// entraProblems have what the class of a failure decides. Nothing has been stored, so no sweep tries
-// again: the caller has to.
+// entraProblems have what the class of a failure decides. Nothing has been stored, so no sweep
+// tries again: the caller has to.
 var entraProblems = map[entra.Class]problem{
 	entra.Refused:     {Status: http.StatusUnprocessableEntity, Type: typeRefused},
 	entra.Unsettled:   {Status: http.StatusUnprocessableEntity, Type: typeRefused},

@@ -18,7 +18,8 @@ import (
 // brief leaves no time to try again what may pass.
 var brief = stack.Options{APITimeout: 5 * time.Second}
 
-// A provisioning that is refused or fails stores nothing. Its answer says what happened and what to do.
+// A provisioning that is refused or fails stores nothing. Its answer says what happened and what to
+// do.
 func TestProveBeforeStore(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
@@ -198,8 +199,8 @@ func TestNoAnswerInTime(t *testing.T) {
 	c.Call("GET", "/connections/default/healthy", "").Want(t, 200)
 }
 
-// A reply is out within 25 s even if everything is slow, but nothing so slow that its own time-out ends it. A
-// function that took longer would have the token after 25.5 s, and answer 201.
+// A reply is out within 25 s even if everything is slow, but nothing so slow that its own time-out
+// ends it. A function that took longer would have the token after 25.5 s, and answer 201.
 func TestEveryReplyIsOutIn25Seconds(t *testing.T) {
 	t.Parallel()
 	c := Start(t, stack.Options{})
@@ -217,8 +218,8 @@ func TestEveryReplyIsOutIn25Seconds(t *testing.T) {
 	c.Call("POST", "/connections", Body("tenant_id", "contoso.com")).Want(t, 201)
 }
 
-// Whoever waits as long as Retry-After says is not early, even if Entra named a date, which is no whole
-// number of seconds away.
+// Whoever waits as long as Retry-After says is not early, even if Entra named a date, which is no
+// whole number of seconds away.
 func TestRetryAfterIsNeverTooShort(t *testing.T) {
 	t.Parallel()
 	c := Start(t, stack.Options{})
@@ -232,7 +233,8 @@ func TestRetryAfterIsNeverTooShort(t *testing.T) {
 	}
 }
 
-// routes returns all routes, in an order in which each finds what it needs if default/healthy exists.
+// routes returns all routes, in an order in which each finds what it needs if default/healthy
+// exists.
 func routes() [][3]string {
 	return [][3]string{
 		{"POST", "/connections", Body("connection", "healthy")}, {"GET", "/connections", ""}, {"GET", "/connections/default/healthy", ""},

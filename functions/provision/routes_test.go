@@ -230,7 +230,8 @@ func TestAppRoutes(t *testing.T) {
 	c.Call("POST", "/connections", Object("tenant_id", TenantA)).Want(t, 201)
 }
 
-// An app with connections is proved in one of their tenants. A tenant with troubles of its own does not count.
+// An app with connections is proved in one of their tenants. A tenant with troubles of its own does
+// not count.
 func TestPutAppProvesFirst(t *testing.T) {
 	t.Parallel()
 	c := Start(t, brief)
@@ -290,8 +291,8 @@ func TestWhatHTTPSays(t *testing.T) {
 	}
 }
 
-// API Gateway chooses and authorises the route. The path that it passes on may begin with the base path of a
-// custom domain.
+// API Gateway chooses and authorises the route. The path that it passes on may begin with the base
+// path of a custom domain.
 func TestRouteKeys(t *testing.T) {
 	t.Parallel()
 	c := Start(t, stack.Options{})

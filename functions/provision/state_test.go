@@ -18,16 +18,16 @@ import (
 // secretOf returns the name of a connection's secret.
 func secretOf(connection string) string { return "entra/connections/" + connection }
 
-// ahead returns options with a Secrets Manager whose clock a test can put forward. The functions go by that
-// clock to judge whether somebody else is still at work.
+// ahead returns options with a Secrets Manager whose clock a test can put forward. The functions go
+// by that clock to judge whether somebody else is still at work.
 func ahead() (_ stack.Options, forward func(time.Duration)) {
 	var by atomic.Int64
 	now := func() time.Time { return time.Now().Add(time.Duration(by.Load())) }
 	return stack.Options{Secrets: secretstoretest.Options{Now: now}}, func(d time.Duration) { by.Add(int64(d)) }
 }
 
-// shown returns how the API shows a connection, by itself and in the list: its status, and the code and
-// title of its error.
+// shown returns how the API shows a connection, by itself and in the list: its status, and the code
+// and title of its error.
 func shown(t *testing.T, c *Connector, connection string) string {
 	t.Helper()
 	one := c.Call("GET", "/connections/"+connection, "").Want(t, 200).JSON(t)
@@ -46,8 +46,8 @@ func shown(t *testing.T, c *Connector, connection string) string {
 	return strings.TrimSpace(fmt.Sprint(one["status"], " ", Text(one["error"], "code"), " ", Text(one["error"], "title")))
 }
 
-// The API shows what people and other tools have done to a connection's secret. Other connections do not
-// suffer, and provisioning mends what may be mended.
+// The API shows what people and other tools have done to a connection's secret. Other connections
+// do not suffer, and provisioning mends what may be mended.
 func TestWhatOthersDoToASecret(t *testing.T) {
 	t.Parallel()
 	options, forward := ahead()
@@ -128,7 +128,8 @@ func TestWhatOthersDoToASecret(t *testing.T) {
 	}
 }
 
-// Go can read some times that it cannot write as JSON. Such a time does no harm, wherever it stands.
+// Go can read some times that it cannot write as JSON. Such a time does no harm, wherever it
+// stands.
 func TestImpossibleYears(t *testing.T) {
 	t.Parallel()
 	c := Start(t, stack.Options{})
@@ -227,8 +228,8 @@ func TestSecretsOfOtherTools(t *testing.T) {
 	}
 }
 
-// Infrastructure code creates empty secrets, to give them tags, a key or a policy. The connector fills such a
-// secret and leaves the rest as it is.
+// Infrastructure code creates empty secrets, to give them tags, a key or a policy. The connector
+// fills such a secret and leaves the rest as it is.
 func TestSecretsCreatedEmpty(t *testing.T) {
 	t.Parallel()
 	app, connection := "entra/apps/default", secretOf("default/c")
@@ -277,8 +278,8 @@ func TestSecretsCreatedEmpty(t *testing.T) {
 	}
 }
 
-// After a forced deletion AWS may hold on to a name for a while: there is nothing under the name, but nothing
-// can be created.
+// After a forced deletion AWS may hold on to a name for a while: there is nothing under the name,
+// but nothing can be created.
 func TestNameThatAWSHasNotReleased(t *testing.T) {
 	t.Parallel()
 	c := Start(t, stack.Options{})
@@ -301,7 +302,8 @@ func TestNameThatAWSHasNotReleased(t *testing.T) {
 	c.Call("POST", "/connections", Body("connection", "c")).Want(t, 201)
 }
 
-// A deletion that AWS refuses changes nothing: readers still get the token, and sweeps still refresh it.
+// A deletion that AWS refuses changes nothing: readers still get the token, and sweeps still
+// refresh it.
 func TestDeletionThatAWSRefuses(t *testing.T) {
 	t.Parallel()
 	replicated := func(s *secretstoretest.Secret) { s.Replicas = []string{"us-west-2", "eu-west-1"} }
@@ -390,8 +392,8 @@ func TestCallsToAWS(t *testing.T) {
 	}
 }
 
-// If a person has edited an app's secret, the app works with what it says now, or is unreadable until
-// somebody puts it again.
+// If a person has edited an app's secret, the app works with what it says now, or is unreadable
+// until somebody puts it again.
 func TestAppEditedByHand(t *testing.T) {
 	t.Parallel()
 	c := Start(t, stack.Options{})
@@ -422,8 +424,8 @@ func TestAppEditedByHand(t *testing.T) {
 	}
 }
 
-// Each request is logged at INFO with its caller. If it fails, another line at WARN says why. Both name the
-// invocation.
+// Each request is logged at INFO with its caller. If it fails, another line at WARN says why. Both
+// name the invocation.
 func TestLogLines(t *testing.T) {
 	t.Parallel()
 	c := Start(t, brief)

@@ -18,8 +18,8 @@ type handler struct {
 	log     *slog.Logger
 }
 
-// EventError reports an event that asks for something in the wrong form. Lambda publishes the type's
-// name.
+// EventError reports an event that asks for something in the wrong form. Lambda publishes the
+// type's name.
 type EventError struct{ detail string }
 
 func (e *EventError) Error() string { return e.detail }
@@ -52,8 +52,8 @@ func (h handler) handle(ctx context.Context, event json.RawMessage) (connector.S
 	return report, nil
 }
 
-// parse reads what an event asks for. Any event without the two fields, such as the scheduler's, is a
-// scheduled sweep.
+// parse reads what an event asks for. Any event without the two fields, such as the scheduler's, is
+// a scheduled sweep.
 func parse(event json.RawMessage) (connector.SweepRequest, error) {
 	var fields map[string]json.RawMessage
 	if json.Unmarshal(event, &fields) != nil {
@@ -69,7 +69,8 @@ func parse(event json.RawMessage) (connector.SweepRequest, error) {
 	}
 	var names []string
 	if json.Unmarshal(raw, &names) != nil || names == nil {
-		// Null is not a list. A program that sends an empty one by mistake must not refresh everything.
+		// Null is not a list. A program that sends an empty one by mistake must not refresh
+		// everything.
 		return connector.SweepRequest{}, &EventError{`connections must be a list of "app/connection"`}
 	}
 	request.Only = []connector.ConnectionRef{}

@@ -1,4 +1,5 @@
-// Command refresh is the Lambda function that keeps tokens fresh, on a schedule or when somebody asks.
+// Command refresh is the Lambda function that keeps tokens fresh, on a schedule or when somebody
+// asks.
 package main
 
 import (

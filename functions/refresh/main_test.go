@@ -135,8 +135,8 @@ func failures(t *testing.T, answer string) (list []string, rest string) {
 	return slices.Sorted(slices.Values(list)), rest
 }
 
-// A connection that Entra refuses and one that fails for a reason that passes each show as what they are, and
-// the others are refreshed.
+// A connection that Entra refuses and one that fails for a reason that passes each show as what
+// they are, and the others are refreshed.
 func TestFailuresInTheAnswer(t *testing.T) {
 	t.Parallel()
 	c := Start(t, stack.Options{})
@@ -161,7 +161,8 @@ func TestFailuresInTheAnswer(t *testing.T) {
 	if got, want := sweep(t, c, `{}`), `{"checked":3,"due":0,"refreshed":0,"failed":0,"waiting":2,"deferred":0,"failures":[]}`; got != want {
 		t.Errorf("next sweep:\n got %s\nwant %s", got, want)
 	}
-	// Once a person has acted, the refusal is tried again at the next sweep. The throttled one still waits.
+	// Once a person has acted, the refusal is tried again at the next sweep. The throttled one
+	// still waits.
 	c.Entra.ClearFaults()
 	c.Call("PUT", "/apps/default", AppBody("client_secret", NewSecret)).Want(t, 200)
 	if got, want := sweep(t, c, `{}`), `{"checked":3,"due":1,"refreshed":1,"failed":0,"waiting":1,"deferred":0,"failures":[]}`; got != want {
@@ -213,8 +214,8 @@ func TestSweepThatCannotWork(t *testing.T) {
 	}
 }
 
-// A failure of the store about one connection or one app shows with its own code, and harms no other
-// connection.
+// A failure of the store about one connection or one app shows with its own code, and harms no
+// other connection.
 func TestStoreFailuresInTheAnswer(t *testing.T) {
 	t.Parallel()
 	c := Start(t, stack.Options{})
@@ -286,8 +287,9 @@ func TestPutOfTheSameAppEndsTheWait(t *testing.T) {
 	}
 }
 
-// A failure that passes needs nobody: it counts as no refusal, publishes no event, and the next sweep tries
-// again. For 15 minutes after the app changed, that goes for refusals of what Entra may not know everywhere.
+// A failure that passes needs nobody: it counts as no refusal, publishes no event, and the next
+// sweep tries again. For 15 minutes after the app changed, that goes for refusals of what Entra may
+// not know everywhere.
 func TestWhatPasses(t *testing.T) {
 	t.Parallel()
 	c := Start(t, stack.Options{})
@@ -366,8 +368,8 @@ func TestAnswersThatBreakOff(t *testing.T) {
 	}
 }
 
-// A tenant that does not answer takes no time from the others. What could not be done is deferred, not
-// lost, and so is a connection that was named and not reached.
+// A tenant that does not answer takes no time from the others. What could not be done is deferred,
+// not lost, and so is a connection that was named and not reached.
 func TestSweepEndsInTime(t *testing.T) {
 	t.Parallel()
 	c := Start(t, stack.Options{SweepTimeout: 2 * time.Second})

@@ -1,5 +1,5 @@
-// Package awserr reduces errors of the AWS SDK to what is safe to keep and to show. Their text names
-// accounts, roles and ARNs.
+// Package awserr reduces errors of the AWS SDK to what is safe to keep and to show. Their text
+// names accounts, roles and ARNs.
 package awserr
 
 import (
@@ -19,8 +19,8 @@ const (
 	Unreachable = "unreachable"
 )
 
-// Code names a failed call in one word: AWS's own code, [Timeout] also if the context's deadline has
-// passed, or [Unreachable].
+// Code names a failed call in one word: AWS's own code, [Timeout] also if the context's deadline
+// has passed, or [Unreachable].
 func Code(err error) string {
 	var api smithy.APIError
 	var network net.Error
@@ -33,7 +33,8 @@ func Code(err error) string {
 	return Unreachable
 }
 
-// Unanswered reports whether AWS gave no answer, or one that broke off. The call may have taken effect.
+// Unanswered reports whether AWS gave no answer, or one that broke off. The call may have taken
+// effect.
 func Unanswered(err error) bool {
 	var api smithy.APIError
 	return !errors.As(err, &api)

@@ -33,7 +33,8 @@ func (p *page) plot(dir string) error {
 	scale(&panels[0].Y, 0.01, 0.1, 1, 10, 100, 1000)
 	scale(&panels[1].Y, 1, 10, 100, 1000, 10_000, 100_000)
 	scale(&panels[2].Y, 0, 20, 40, 60, 80)
-	// Time and calls grow in proportion to connections: a straight line if both axes are logarithmic.
+	// Time and calls grow in proportion to connections: a straight line if both axes are
+	// logarithmic.
 	panels[0].Y.Scale, panels[1].Y.Scale = plot.LogScale{}, plot.LogScale{}
 	limit(panels[2], maxMiB, english.Sprintf("target: below %d", maxMiB), 4)
 	panels[1].Legend, panels[2].Legend = plot.NewLegend(), plot.NewLegend()

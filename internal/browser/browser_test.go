@@ -233,7 +233,8 @@ func (p *person) save(name string, content []byte) {
 	}
 }
 
-// history wants nothing in the browser's history but the link itself: no code, state or token of ours.
+// history wants nothing in the browser's history but the link itself: no code, state or token of
+// ours.
 func (p *person) history() {
 	p.t.Helper()
 	for _, entry := range get(p, chromedp.NavigationEntries()).Entries {

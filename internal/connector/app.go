@@ -7,8 +7,8 @@ import (
 	"entra-connector/pkg/entra"
 )
 
-// App is an app registration under a name, with the scope that a connection gets unless it names its
-// own.
+// App is an app registration under a name, with the scope that a connection gets unless it names
+// its own.
 type App struct {
 	Name string
 	entra.Registration
@@ -23,8 +23,8 @@ func (a App) asksLike(b App) bool {
 	return len(a.differences(b)) == 0 && a.Credential.Equal(b.Credential)
 }
 
-// differences names the fields that make b a different app from a. A new credential of the same kind is
-// not among them: it is a rotation.
+// differences names the fields that make b a different app from a. A new credential of the same
+// kind is not among them: it is a rotation.
 func (a App) differences(b App) []string {
 	var fields []string
 	if !strings.EqualFold(a.ClientID, b.ClientID) {
@@ -40,8 +40,8 @@ func (a App) differences(b App) []string {
 }
 
 // AppUse is an app without its credential, and who is working on it. Whoever creates a connection
-// announces it, and whoever deletes or replaces the app holds it. Each writes first and then looks, so
-// at least one of two callers sees the other.
+// announces it, and whoever deletes or replaces the app holds it. Each writes first and then looks,
+// so at least one of two callers sees the other.
 type AppUse struct {
 	App
 	ID        string                  // identifies the app to the store
@@ -53,8 +53,8 @@ type AppUse struct {
 	Now       time.Time               // by the store's clock
 }
 
-// Announcement says when a connection was about to be created, and which version of its secret it was
-// to replace.
+// Announcement says when a connection was about to be created, and which version of its secret it
+// was to replace.
 type Announcement struct {
 	At      time.Time
 	Version string

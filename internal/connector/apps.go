@@ -15,9 +15,9 @@ type Apps struct {
 	Now    func() time.Time
 }
 
-// Put creates an app or replaces it, and reports whether it is new. With connections on it, the app is
-// first proved in one of their tenants. Errors: [*ConflictError], [*InvalidError] for a service that the
-// app's cloud does not have, [*entra.Error], [*StoreError].
+// Put creates an app or replaces it, and reports whether it is new. With connections on it, the app
+// is first proved in one of their tenants. Errors: [*ConflictError], [*InvalidError] for a service
+// that the app's cloud does not have, [*entra.Error], [*StoreError].
 func (a *Apps) Put(ctx context.Context, req AppRequest) (app App, created bool, err error) {
 	if req.entra, err = a.Prover.identify(ctx, req.entra); err != nil {
 		return App{}, false, err
@@ -77,7 +77,8 @@ func (a *Apps) hold(ctx context.Context, name string) (use AppUse, release func(
 	return use, release, nil
 }
 
-// Delete deletes an app that no connection uses. Errors: [ErrNotFound], [*ConflictError], [*StoreError].
+// Delete deletes an app that no connection uses. Errors: [ErrNotFound], [*ConflictError],
+// [*StoreError].
 func (a *Apps) Delete(ctx context.Context, name string) error {
 	return Retry(ctx, func() (beaten bool, err error) {
 		err = a.delete(ctx, name)
@@ -162,15 +163,16 @@ func (a *Apps) connection(ctx context.Context, use AppUse, name string) (Connect
 	return c, err
 }
 
-// maxProofs bounds how many tenants are asked to prove an app. It is more than one, since a tenant may
-// refuse for reasons of its own, such as a withdrawn consent. maxLooks bounds the search for them.
+// maxProofs bounds how many tenants are asked to prove an app. It is more than one, since a tenant
+// may refuse for reasons of its own, such as a withdrawn consent. maxLooks bounds the search for
+// them.
 const (
 	maxProofs = 3
 	maxLooks  = 20
 )
 
-// prove proves an app in one of the tenants of its connections, the newest and healthiest first. An app
-// without connections needs no proof.
+// prove proves an app in one of the tenants of its connections, the newest and healthiest first. An
+// app without connections needs no proof.
 func (a *Apps) prove(ctx context.Context, app App, use AppUse) error {
 	names, err := a.candidates(ctx, use)
 	if err != nil {
@@ -210,8 +212,8 @@ func (a *Apps) prove(ctx context.Context, app App, use AppUse) error {
 // last.
 const maxPages = 10
 
-// candidates names connections that may prove an app: those announced, and some of those listed, the
-// healthiest first.
+// candidates names connections that may prove an app: those announced, and some of those listed,
+// the healthiest first.
 func (a *Apps) candidates(ctx context.Context, use AppUse) ([]string, error) {
 	names := slices.Collect(maps.Keys(use.Announced))
 	var listed []Connection

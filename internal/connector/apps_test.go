@@ -19,8 +19,8 @@ import (
 	"entra-connector/pkg/entra/entratest"
 )
 
-// An app is deleted only when no page of the listing has a connection that is really there. For those that
-// are too young to be listed, see TestMeetings.
+// An app is deleted only when no page of the listing has a connection that is really there. For
+// those that are too young to be listed, see TestMeetings.
 func TestAnAppInUseIsNotDeleted(t *testing.T) {
 	for name, tt := range map[string]struct {
 		has, deleted, junk int // connections, those of them that are still listed, pages before them
@@ -47,8 +47,8 @@ func TestAnAppInUseIsNotDeleted(t *testing.T) {
 	}
 }
 
-// An announced connection that is not there is still to come, unless it was deleted since then or the
-// request has ended by now.
+// An announced connection that is not there is still to come, unless it was deleted since then or
+// the request has ended by now.
 func TestAnAppWithAnAnnouncedConnection(t *testing.T) {
 	ref := connector.ConnectionRef{App: "default", Name: tenant(1)}
 	inUse, toCome := string(connector.AppInUse), "DescribeSecret: "+ref.String()+": busy"
@@ -97,7 +97,8 @@ func TestAnAppWithAnAnnouncedConnection(t *testing.T) {
 	}
 }
 
-// What no refresh can mend is said, and Entra is not asked. What somebody else wrote is not touched.
+// What no refresh can mend is said, and Entra is not asked. What somebody else wrote is not
+// touched.
 func TestWhatCannotBe(t *testing.T) {
 	theirs := func(w *world, _ connector.Connection) { w.secrets.Put("entra/apps/default", "theirs", "theirs") }
 	for want, happen := range map[string]func(*world, connector.Connection){
@@ -127,8 +128,8 @@ func TestWhatCannotBe(t *testing.T) {
 	}
 }
 
-// A request for a connection takes neither the app nor the connection from others. It may rotate the app's
-// secret, or say when that expires, which rotates nothing. A connection keeps its scope.
+// A request for a connection takes neither the app nor the connection from others. It may rotate
+// the app's secret, or say when that expires, which rotates nothing. A connection keeps its scope.
 func TestProvisioningAgain(t *testing.T) {
 	type fields = connector.ProvisionFields
 	w := newWorld(t, setup{})
@@ -212,8 +213,8 @@ func certified() string {
 		string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
 }
 
-// Everything that is wrong with a request is said at once, by field, and nothing is quoted. What a value
-// itself must be like, package entra tests.
+// Everything that is wrong with a request is said at once, by field, and nothing is quoted. What a
+// value itself must be like, package entra tests.
 func TestFieldRules(t *testing.T) {
 	type request = connector.ProvisionFields
 	name := func(s string) func(*request) { return func(r *request) { r.App, r.Connection = s, s } }

@@ -1,8 +1,8 @@
 //go:build !race
 
 // The Go runtime crashes now and then under the race detector where a bubble selects on a timer's
-// channel, as the AWS SDK and x/time/rate do (runtime.(*timer).maybeRunChan). So tests in bubbles run
-// without it.
+// channel, as the AWS SDK and x/time/rate do (runtime.(*timer).maybeRunChan). So tests in bubbles
+// run without it.
 
 package connector_test
 
@@ -42,7 +42,8 @@ func bubble(t *testing.T, test func(*testing.T, *world)) {
 	synctest.Test(t, func(t *testing.T) { test(t, newWorld(t, setup{bubble: true})) })
 }
 
-// slow makes Entra and each page of a listing take some time, and notes when each tenant is asked for.
+// slow makes Entra and each page of a listing take some time, and notes when each tenant is asked
+// for.
 func (w *world) slow(entra, page time.Duration) (asked map[string][]time.Duration) {
 	w.entra.Fail(entratest.Fault{Delay: entra})
 	if page > 0 {
@@ -71,8 +72,9 @@ func (w *world) sweepWithin(within time.Duration) (r report, took time.Duration,
 	return r, time.Since(begin).Round(100 * time.Millisecond), err
 }
 
-// The nearest expiry comes first, whether the last refresh failed or not. At most half of the workers are
-// for connections that failed. Those of them that have run out come last, the one tried longest ago first.
+// The nearest expiry comes first, whether the last refresh failed or not. At most half of the
+// workers are for connections that failed. Those of them that have run out come last, the one tried
+// longest ago first.
 func TestSweepTakesTheMostUrgentFirst(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		const workers = 64
@@ -139,8 +141,8 @@ func TestSweepRefreshesWhileItLists(t *testing.T) {
 	})
 }
 
-// Nothing is started that could not be finished before the deadline. What hangs to the end is cut off, so
-// that the report gets out.
+// Nothing is started that could not be finished before the deadline. What hangs to the end is cut
+// off, so that the report gets out.
 func TestSweepLeavesTimeToFinish(t *testing.T) {
 	for _, tt := range []struct {
 		within         time.Duration
@@ -169,8 +171,8 @@ func TestSweepLeavesTimeToFinish(t *testing.T) {
 	}
 }
 
-// A listing that hangs is given up when nothing may be started any more. What it has shown is refreshed
-// meanwhile, and the report says that it is not all.
+// A listing that hangs is given up when nothing may be started any more. What it has shown is
+// refreshed meanwhile, and the report says that it is not all.
 func TestSweepGoesOnWithoutTheRestOfTheListing(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		w.seedAll(0, 101, time.Minute, nil)
@@ -185,8 +187,8 @@ func TestSweepGoesOnWithoutTheRestOfTheListing(t *testing.T) {
 	})
 }
 
-// A shared token is not stored over one that was asked for later, as when a person refreshes a connection
-// before the sweep comes to it.
+// A shared token is not stored over one that was asked for later, as when a person refreshes a
+// connection before the sweep comes to it.
 func TestSharedTokenIsNotTheOlder(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		for _, name := range []string{"a", "z"} {
@@ -208,10 +210,10 @@ func TestSharedTokenIsNotTheOlder(t *testing.T) {
 	})
 }
 
-// A new credential is proved in up to three tenants, the healthiest first. A proof waits for a new secret or
-// a consent to be known, and rides out one failure, as far as its time allows. Each tenant has its own
-// waits: a Retry-After is not overrun because another's refusal may settle. Where none grants a token, the
-// healthiest one's refusal is the one to act on.
+// A new credential is proved in up to three tenants, the healthiest first. A proof waits for a new
+// secret or a consent to be known, and rides out one failure, as far as its time allows. Each
+// tenant has its own waits: a Retry-After is not overrun because another's refusal may settle.
+// Where none grants a token, the healthiest one's refusal is the one to act on.
 func TestProofs(t *testing.T) {
 	const unsettled, noConsent, passing = 7000215, 7000229, 90033
 	answers := func(times, code int) []entratest.Response {
@@ -292,7 +294,8 @@ func TestProofs(t *testing.T) {
 			}
 		})
 	}
-	// By hand, a consent may be as young as ever, but not the secret of an app that is older than that.
+	// By hand, a consent may be as young as ever, but not the secret of an app that is older than
+	// that.
 	for _, tt := range []struct {
 		age   time.Duration
 		code  int
@@ -314,9 +317,9 @@ func TestProofs(t *testing.T) {
 	}
 }
 
-// What does not depend on each other goes out together. At 15 ms a call to AWS and 150 ms to Entra, a
-// connection takes this long: the first of a new app, one that is announced on its app, and one of many
-// on an app that is known to be busy.
+// What does not depend on each other goes out together. At 15 ms a call to AWS and 150 ms to Entra,
+// a connection takes this long: the first of a new app, one that is announced on its app, and one
+// of many on an app that is known to be busy.
 func TestProvisioningTakes(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		w.secrets.Fail(secretstoretest.Fault{Delay: 15 * time.Millisecond})
@@ -451,8 +454,8 @@ func TestMeetings(t *testing.T) {
 	})
 }
 
-// The store keeps about a hundred versions a day. A tenant whose policy turns to tokens too short for
-// that gets a warning, and writes slow down before the store refuses them.
+// The store keeps about a hundred versions a day. A tenant whose policy turns to tokens too short
+// for that gets a warning, and writes slow down before the store refuses them.
 func TestShortLivedTokens(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		c := w.provision(tenantA)
@@ -522,8 +525,8 @@ const (
 	long     phase = "long outage" // longer than any token lives
 )
 
-// promised is the least life of a token that a reader may meet in a phase, in minutes, of a connection
-// whose tenant has nothing against it.
+// promised is the least life of a token that a reader may meet in a phase, in minutes, of a
+// connection whose tenant has nothing against it.
 var promised = map[phase]time.Duration{ordinary: 20, rival: 20, hangs: 20, kills: 15, short: 3}
 
 // The function's defaults, and what Lambda and AWS's answers take.
@@ -538,8 +541,8 @@ const (
 	awsAnswers      = 40 * time.Millisecond
 )
 
-// TestFreshness holds the freshness that the README promises against what goes wrong in production. A
-// longer run takes longer:
+// TestFreshness holds the freshness that the README promises against what goes wrong in production.
+// A longer run takes longer:
 //
 //	go test ./internal/connector -run Freshness -v -timeout 0 -sim.days=1 -sim.connections=2000 -sim.seed=2
 func TestFreshness(t *testing.T) {
@@ -561,8 +564,8 @@ func TestFreshness(t *testing.T) {
 		if most := atQuota*11/10 + 10*time.Second; s.recovery > most {
 			t.Errorf("after a long outage everything was fresh %v into the next sweep, want %v at most", s.recovery, most)
 		}
-		// The listing is five minutes behind, so the tenants that have hung once or twice are not known
-		// yet. They are fewer than half.
+		// The listing is five minutes behind, so the tenants that have hung once or twice are not
+		// known yet. They are fewer than half.
 		if most := time.Duration(len(s.readers)/2/sweepWorkers) * 10 * time.Second; s.delay > most {
 			t.Errorf("while most tenants hang, another had its token %v into a sweep, want %v at most", s.delay, most)
 		}
@@ -572,12 +575,13 @@ func TestFreshness(t *testing.T) {
 	})
 }
 
-// simulation is the refresh function between an Entra and a Secrets Manager that go wrong when they are
-// told to, all of them on the clock of a bubble: the real sweeper, adapter and SDK, with the function's
-// defaults, and the stand-in Secrets Manager with AWS's quotas and lists as far behind as AWS says.
+// simulation is the refresh function between an Entra and a Secrets Manager that go wrong when they
+// are told to, all of them on the clock of a bubble: the real sweeper, adapter and SDK, with the
+// function's defaults, and the stand-in Secrets Manager with AWS's quotas and lists as far behind
+// as AWS says.
 //
-// It sees each token stored, and so the least life that any reader can have seen: a token has the least
-// of it when it is replaced. That is exact, where readers of its own would be samples.
+// It sees each token stored, and so the least life that any reader can have seen: a token has the
+// least of it when it is replaced. That is exact, where readers of its own would be samples.
 type simulation struct {
 	*testing.T
 	seed    uint64
@@ -639,14 +643,15 @@ func kindOf(n int) kind {
 	return crowd
 }
 
-// numberOf returns the number at the end of a tenant's GUID, which is also the end of a secret's name.
+// numberOf returns the number at the end of a tenant's GUID, which is also the end of a secret's
+// name.
 func numberOf(name string) int {
 	n, _ := strconv.Atoi(name[strings.LastIndexByte(name, '-')+1:])
 	return n
 }
 
-// chance is a number that depends on nothing but the seed and what is given. So it does not matter in
-// which order goroutines ask for it.
+// chance is a number that depends on nothing but the seed and what is given. So it does not matter
+// in which order goroutines ask for it.
 func (s *simulation) chance(of ...int) uint64 {
 	h := fnv.New64a()
 	fmt.Fprint(h, s.seed, of)
@@ -717,8 +722,8 @@ func (s *simulation) entra(r *http.Request) (*http.Response, error) {
 	return &http.Response{StatusCode: status, Header: header, Body: io.NopCloser(strings.NewReader(body)), Request: r}, nil
 }
 
-// instance is one of Lambda's. It runs one sweep at a time, and what it has learned of AWS's throttling
-// lasts as long as it does.
+// instance is one of Lambda's. It runs one sweep at a time, and what it has learned of AWS's
+// throttling lasts as long as it does.
 type instance struct {
 	*simulation
 	store   *secretstore.Store
@@ -739,8 +744,8 @@ func (s *simulation) newInstance() *instance {
 	return i
 }
 
-// aws is the way to Secrets Manager and back. The simulation sees a call at the moment at which it takes
-// effect, whatever becomes of the answer.
+// aws is the way to Secrets Manager and back. The simulation sees a call at the moment at which it
+// takes effect, whatever becomes of the answer.
 func (i *instance) aws(r *http.Request) (*http.Response, error) {
 	if strings.HasSuffix(r.Header.Get("X-Amz-Target"), ".UpdateSecret") && i.writes.Load() >= 0 && i.writes.Add(-1) < 0 {
 		i.kill()
@@ -802,8 +807,8 @@ func (s *simulation) sawThrottling() {
 	}
 }
 
-// see takes into account what a reader of a connection sees now, if its tenant has nothing against it. The
-// crowd has, until it is fresh again.
+// see takes into account what a reader of a connection sees now, if its tenant has nothing against
+// it. The crowd has, until it is fresh again.
 func (s *simulation) see(n int) {
 	if of := kindOf(n); of != steady && (of != crowd || s.phase == hangs) {
 		return
@@ -824,8 +829,8 @@ func (s *simulation) enter(phase phase) {
 	s.phase, s.ended, s.mending = phase, time.Time{}, time.Time{}
 }
 
-// over says that what the phase is named after is over. A sweep that begins afterwards ends the phase, when
-// its effects are over as well: see settle.
+// over says that what the phase is named after is over. A sweep that begins afterwards ends the
+// phase, when its effects are over as well: see settle.
 func (s *simulation) over() { s.ended = time.Now() }
 
 // locked is for what the schedule does.
@@ -835,8 +840,9 @@ func (s *simulation) locked(do func()) {
 	do()
 }
 
-// invoke runs a sweep as Lambda does: in an instance that is idle or else in a new one, and not for longer
-// than its timeout. The process is killed when it has made so many writes, unless that is negative.
+// invoke runs a sweep as Lambda does: in an instance that is idle or else in a new one, and not for
+// longer than its timeout. The process is killed when it has made so many writes, unless that is
+// negative.
 func (s *simulation) invoke(killAfter int) {
 	s.mu.Lock()
 	s.sweeps++
@@ -895,7 +901,8 @@ func (s *simulation) write(every time.Duration) {
 	}
 }
 
-// settle ends the phase, unless the sweep that took so long has left something that could be fresher.
+// settle ends the phase, unless the sweep that took so long has left something that could be
+// fresher.
 func (s *simulation) settle(took time.Duration) {
 	var last time.Time
 	stale := 0
@@ -1029,7 +1036,8 @@ func (s *simulation) tick(late time.Duration, killAfter int) {
 	s.invoke(killAfter)
 }
 
-// quiet is so many events of the schedule. EventBridge Scheduler comes within a minute, and at least once.
+// quiet is so many events of the schedule. EventBridge Scheduler comes within a minute, and at
+// least once.
 func (s *simulation) quiet(slots int) {
 	for range slots {
 		s.tick(time.Duration(s.rand.IntN(60_000))*time.Millisecond, -1)
@@ -1053,8 +1061,8 @@ func (s *simulation) killedSweep(writes int) {
 	s.quiet(settles - 3)
 }
 
-// lasting lasts so many slots, with as many sweeps in it as can be: the one before was early, the first in
-// it is late, the last in it is early, and the one after it is late.
+// lasting lasts so many slots, with as many sweeps in it as can be: the one before was early, the
+// first in it is late, the last in it is early, and the one after it is late.
 func (s *simulation) lasting(phase phase, what trouble, slots int) {
 	s.tick(0, -1)
 	s.sleepTo(time.Minute - time.Second)

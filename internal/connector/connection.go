@@ -68,19 +68,20 @@ func (c Connection) Status() Status {
 	return c.Failure.Status
 }
 
-// known reports whether the state of the stored token is known. A write that was overtaken hides it.
+// known reports whether the state of the stored token is known. A write that was overtaken hides
+// it.
 func (c Connection) known() bool { return !c.ExpiresAt.IsZero() }
 
 func (c Connection) stored() bool { return c.SecretARN != "" }
 
-// unfinished reports whether the connection is being deleted, or being provisioned in the place of one
-// that was.
+// unfinished reports whether the connection is being deleted, or being provisioned in the place of
+// one that was.
 func (c Connection) unfinished() bool {
 	return c.Failure != nil && c.Failure.Code == CodeUnfinished && c.Failure.Status == StatusRetrying
 }
 
-// Seen returns the connection as it is shown at a time: with an expired token it is not healthy, and
-// what waits for nothing may be tried at once.
+// Seen returns the connection as it is shown at a time: with an expired token it is not healthy,
+// and what waits for nothing may be tried at once.
 func (c Connection) Seen(now time.Time) Connection {
 	switch {
 	case c.Invitation != nil:

@@ -31,8 +31,8 @@ func (e *AppNotFoundError) Error() string { return fmt.Sprintf("app %q: not foun
 // Unwrap returns [ErrNotFound].
 func (e *AppNotFoundError) Unwrap() error { return ErrNotFound }
 
-// ConflictError reports a request that would take an app, a connection or a secret away from others, or
-// that the state of one of them forbids.
+// ConflictError reports a request that would take an app, a connection or a secret away from
+// others, or that the state of one of them forbids.
 type ConflictError struct {
 	Reason     Conflict
 	App        string
@@ -114,15 +114,15 @@ func timedOut(err error) bool {
 	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
 }
 
-// FieldError says what is wrong with one field that a caller sent. Detail never quotes the value, which
-// may be a secret in the wrong place.
+// FieldError says what is wrong with one field that a caller sent. Detail never quotes the value,
+// which may be a secret in the wrong place.
 type FieldError struct {
 	Field  string `json:"field"`
 	Detail string `json:"detail"`
 }
 
-// InvalidError reports every field of a request that is missing or malformed, so that the caller learns
-// everything at once.
+// InvalidError reports every field of a request that is missing or malformed, so that the caller
+// learns everything at once.
 type InvalidError struct{ Fields []FieldError }
 
 func (e *InvalidError) Error() string {

@@ -32,7 +32,8 @@ type Link struct {
 	secret string
 }
 
-// A link is app~connection~secret. No name has a tilde in it, and no character needs an escape in a URL.
+// A link is app~connection~secret. No name has a tilde in it, and no character needs an escape in a
+// URL.
 var linkPattern = sync.OnceValue(func() *regexp.Regexp {
 	return regexp.MustCompile(`^([a-z0-9._-]{1,64})~([a-z0-9._-]{1,64})~([A-Z2-7]{26})$`)
 })
@@ -88,8 +89,8 @@ const (
 	Accepted                   // a tenant is connected
 )
 
-// ConnectStore is the part of a store that the customer's page needs. It creates and deletes nothing,
-// changes no app, and reads no token.
+// ConnectStore is the part of a store that the customer's page needs. It creates and deletes
+// nothing, changes no app, and reads no token.
 type ConnectStore interface {
 	App(ctx context.Context, name string) (App, error)
 	LookAtApp(ctx context.Context, name string) (AppUse, error)
@@ -101,9 +102,9 @@ type ConnectStore interface {
 	NoteOpened(ctx context.Context, link Link) error
 	NoteSignIn(ctx context.Context, link Link, id, tenantID string) error
 	NoteRefusal(ctx context.Context, link Link, code string) error
-	// Accept stores the first token of an invited connection. It fails with ErrExists if the link does
-	// not open its invitation any more, or if others are at work on it. It asks allowed once nobody
-	// can come between any more, and gives up if that fails.
+	// Accept stores the first token of an invited connection. It fails with ErrExists if the link
+	// does not open its invitation any more, or if others are at work on it. It asks allowed once
+	// nobody can come between any more, and gives up if that fails.
 	Accept(ctx context.Context, link Link, c Connection, token entra.Token, allowed func(context.Context) error) (Connection, error)
 }
 
@@ -128,8 +129,8 @@ const (
 	maxDays     = 30
 )
 
-// ParseInviting returns the request that the fields describe, or an [*InvalidError] with everything that
-// is wrong.
+// ParseInviting returns the request that the fields describe, or an [*InvalidError] with everything
+// that is wrong.
 func ParseInviting(ref ConnectionRef, f InvitingFields) (Inviting, error) {
 	var bad InvalidError
 	bad.Add("app", CheckName(ref.App))
@@ -148,9 +149,9 @@ func ParseInviting(ref ConnectionRef, f InvitingFields) (Inviting, error) {
 }
 
 // Invite makes a connection wait for its tenant, and returns the link for an administrator of the
-// customer. It reports whether the connection is new; otherwise the link replaces an earlier one. Errors:
-// [ErrNotFound] for an app that does not exist, [*ConflictError], [*InvalidError], [*entra.Error],
-// [*StoreError].
+// customer. It reports whether the connection is new; otherwise the link replaces an earlier one.
+// Errors: [ErrNotFound] for an app that does not exist, [*ConflictError], [*InvalidError],
+// [*entra.Error], [*StoreError].
 func (p *Provisioner) Invite(ctx context.Context, req Inviting) (link Link, inv Invitation, isNew bool, err error) {
 	link = Link{req.ref, rand.Text()}
 	err = Retry(ctx, func() (beaten bool, err error) {
@@ -207,10 +208,10 @@ type Host struct {
 	Now   func() time.Time
 }
 
-// Accept connects the tenant of somebody who has signed in. It asks Entra once, and stores nothing unless
-// the token carries permissions where the service goes by them. The caller must have verified the
-// tenant. Errors: [*entra.Error], [ErrExists] for an invitation that is not open any more, [ErrNotFound],
-// [*StoreError].
+// Accept connects the tenant of somebody who has signed in. It asks Entra once, and stores nothing
+// unless the token carries permissions where the service goes by them. The caller must have
+// verified the tenant. Errors: [*entra.Error], [ErrExists] for an invitation that is not open any
+// more, [ErrNotFound], [*StoreError].
 func (h *Host) Accept(ctx context.Context, link Link, guest Guest, tenantID string) (Connection, error) {
 	app, err := h.Store.App(ctx, guest.App)
 	if err != nil {
@@ -227,7 +228,8 @@ func (h *Host) Accept(ctx context.Context, link Link, guest Guest, tenantID stri
 	}
 	c := Connection{ConnectionRef: guest.ConnectionRef, TenantID: tenantID, Scope: guest.Scope}.withToken(app, token)
 	return h.Store.Accept(ctx, link, c, token, func(ctx context.Context) error {
-		// Whoever replaces the app holds it, and then looks for connections that are about to be made.
+		// Whoever replaces the app holds it, and then looks for connections that are about to be
+		// made.
 		use, err := h.Store.LookAtApp(ctx, app.Name)
 		switch {
 		case err != nil:
@@ -239,8 +241,8 @@ func (h *Host) Accept(ctx context.Context, link Link, guest Guest, tenantID stri
 	})
 }
 
-// NeedsConsent reports whether an administrator's consent may be all that is missing. It may also have
-// been given already, and not be known everywhere.
+// NeedsConsent reports whether an administrator's consent may be all that is missing. It may also
+// have been given already, and not be known everywhere.
 func NeedsConsent(err error) bool {
 	var refused *entra.Error
 	return errors.As(err, &refused) && (refused.ConsentURL != "" || refused.Code == WarnNoRoles)

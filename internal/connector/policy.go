@@ -8,8 +8,8 @@ import (
 	"entra-connector/pkg/entra"
 )
 
-// This file has the rules of when: when a token is due, when a failure is tried again, and how often
-// one secret may be written.
+// This file has the rules of when: when a token is due, when a failure is tried again, and how
+// often one secret may be written.
 
 // due reports whether a connection needs a new token:
 //   - less than the window is left of its life, or less than half of it if that is shorter, as with
@@ -30,12 +30,13 @@ const (
 	// maxAge is the longest life that Entra gives a token, by policy. Whatever a token says, it is
 	// replaced after that.
 	maxAge = 24 * time.Hour
-	// maxSkew is how far clocks may be apart. A time further in the future comes from a wrong clock.
+	// maxSkew is how far clocks may be apart. A time further in the future comes from a wrong
+	// clock.
 	maxSkew = 10 * time.Minute
 )
 
-// sooner is how much earlier than necessary this token is due: up to the given part of latest. It is
-// always the same for one token, and differs from token to token.
+// sooner is how much earlier than necessary this token is due: up to the given part of latest. It
+// is always the same for one token, and differs from token to token.
 func sooner(c Connection, latest time.Duration, jitter float64) time.Duration {
 	most := time.Duration(jitter * float64(latest))
 	if most <= 0 {
@@ -46,9 +47,9 @@ func sooner(c Connection, latest time.Duration, jitter float64) time.Duration {
 	return time.Duration(h.Sum64() % uint64(most))
 }
 
-// waiting reports whether a connection is to be left alone after a failure. A change of the app ends
-// the wait for a person, but not the wait that Entra asked for. A wait longer than maxWait comes from a
-// wrong clock, and does not count.
+// waiting reports whether a connection is to be left alone after a failure. A change of the app
+// ends the wait for a person, but not the wait that Entra asked for. A wait longer than maxWait
+// comes from a wrong clock, and does not count.
 func waiting(c Connection, app App, now time.Time) bool {
 	f := c.Failure
 	return f != nil && now.Before(f.NextAttempt) && f.NextAttempt.Sub(now) <= maxWait &&
@@ -78,8 +79,9 @@ func passes(class entra.Class, appChanged, now time.Time) bool {
 	return true
 }
 
-// Secrets Manager keeps every version of the last 24 hours, and refuses writes beyond about a hundred.
-// So each connection has a budget: burst writes at any time, and versionsPerDay over a day.
+// Secrets Manager keeps every version of the last 24 hours, and refuses writes beyond about a
+// hundred. So each connection has a budget: burst writes at any time, and versionsPerDay over a
+// day.
 const (
 	versionsPerDay = 100
 	burst          = 30

@@ -59,8 +59,8 @@ func TestDue(t *testing.T) {
 	}
 }
 
-// Connections that were provisioned together do not fall due together for ever, however punctual the
-// schedule is.
+// Connections that were provisioned together do not fall due together for ever, however punctual
+// the schedule is.
 func TestJitter(t *testing.T) {
 	for _, late := range []time.Duration{0, time.Minute} {
 		const many, slots = 120, 24 * 12
@@ -110,8 +110,9 @@ func TestWaiting(t *testing.T) {
 	}
 }
 
-// The wait after a refusal depends on those before it. A failure that passes neither counts nor forgets
-// them, and a change of the app forgets them. Since when it needs a person is kept until it recovers.
+// The wait after a refusal depends on those before it. A failure that passes neither counts nor
+// forgets them, and a change of the app forgets them. Since when it needs a person is kept until it
+// recovers.
 func TestFailures(t *testing.T) {
 	c := Connection{}
 	app := App{ChangedAt: now.Add(-24 * time.Hour)}
@@ -316,7 +317,8 @@ func TestNeeds(t *testing.T) {
 	}
 }
 
-// What is left out of a request for an app stays as it is stored, and a service is one of the app's cloud.
+// What is left out of a request for an app stays as it is stored, and a service is one of the app's
+// cloud.
 func TestAppRequest(t *testing.T) {
 	secret, other := entra.NewSecret("secret"), entra.NewSecret("other")
 	expires := now.AddDate(1, 0, 0)

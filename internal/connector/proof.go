@@ -11,8 +11,8 @@ import (
 // Prover proves an app's credential by getting a token with it.
 type Prover struct{ Entra *entra.Client }
 
-// settleWaits are the pauses before a refusal that may settle is repeated. New secrets have been seen
-// to take 4 to 18 seconds until they are known everywhere.
+// settleWaits are the pauses before a refusal that may settle is repeated. New secrets have been
+// seen to take 4 to 18 seconds until they are known everywhere.
 var settleWaits = []time.Duration{2 * time.Second, 4 * time.Second, 8 * time.Second}
 
 const (
@@ -108,8 +108,8 @@ func sleepUntil(ctx context.Context, t time.Time) bool {
 	return sleep(ctx, pause)
 }
 
-// withCloud returns the error. If the refusal may mean that the tenant is in another cloud, it finds
-// out and names that cloud.
+// withCloud returns the error. If the refusal may mean that the tenant is in another cloud, it
+// finds out and names that cloud.
 func (p Prover) withCloud(ctx context.Context, app App, a *attempt) error {
 	var failed *entra.Error
 	if errors.As(a.err, &failed) && failed.MayLiveElsewhere() {
@@ -123,8 +123,8 @@ func (p Prover) withCloud(ctx context.Context, app App, a *attempt) error {
 	return a.err
 }
 
-// identify fills in issuer and subject of a federated app's assertions, which a person has to enter in
-// Entra.
+// identify fills in issuer and subject of a federated app's assertions, which a person has to enter
+// in Entra.
 func (p Prover) identify(ctx context.Context, app entra.Registration) (entra.Registration, error) {
 	if app.Credential.Federation == nil {
 		return app, nil

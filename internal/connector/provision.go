@@ -70,8 +70,8 @@ func (p *Provisioner) provision(ctx context.Context, req Provisioning) (c Connec
 // errOtherScope reports that a known connection has another scope than a new one would get.
 var errOtherScope = errors.New("the connection has a scope of its own")
 
-// tokenFor looks for the connection and asks for its token at once. It assumes that the connection has
-// the scope that a new one would get.
+// tokenFor looks for the connection and asks for its token at once. It assumes that the connection
+// has the scope that a new one would get.
 func (p *Provisioner) tokenFor(ctx context.Context, asked Connection, app App) (c Connection, token entra.Token, err error) {
 	scope := cmp.Or(asked.Scope, app.Scope)
 	err = together(ctx, func(ctx context.Context) (err error) {
@@ -115,8 +115,8 @@ type usedApp struct {
 	changed bool // to be stored once it has been proved: as a new one if it has no Version
 }
 
-// appFor returns the app to use. One that was only named must exist. One that was given whole must not
-// be somebody else's of that name.
+// appFor returns the app to use. One that was only named must exist. One that was given whole must
+// not be somebody else's of that name.
 func (p *Provisioner) appFor(ctx context.Context, req Provisioning) (app usedApp, err error) {
 	var stored App
 	err = together(ctx, func(ctx context.Context) (err error) {
@@ -194,8 +194,8 @@ func overtaken(err error) bool {
 	return errors.Is(err, ErrExists) || errors.Is(err, ErrChanged) || errors.Is(err, ErrNotFound)
 }
 
-// saveConnection stores a connection that connectionFor returned, with its token, and reports whether it
-// is new.
+// saveConnection stores a connection that connectionFor returned, with its token, and reports
+// whether it is new.
 func (p *Provisioner) saveConnection(ctx context.Context, asked, found Connection, app usedApp, token entra.Token) (c Connection, isNew bool, err error) {
 	announced := false
 	err = Retry(ctx, func() (beaten bool, err error) {
@@ -219,8 +219,8 @@ func (p *Provisioner) saveConnection(ctx context.Context, asked, found Connectio
 		if !overtaken(err) {
 			return false, err
 		}
-		// Another call was faster. It may be this very one, repeated. Its token is as good, but only a write
-		// shows that nobody else is about to take the name.
+		// Another call was faster. It may be this very one, repeated. Its token is as good, but
+		// only a write shows that nobody else is about to take the name.
 		found, err = p.connectionFor(ctx, asked, app.App)
 		announced = false
 		return err == nil, err
@@ -228,8 +228,8 @@ func (p *Provisioner) saveConnection(ctx context.Context, asked, found Connectio
 	return c, isNew, err
 }
 
-// announce makes sure that nobody deletes or replaces the app unproved because the listing does not show
-// a new connection yet.
+// announce makes sure that nobody deletes or replaces the app unproved because the listing does not
+// show a new connection yet.
 func (p *Provisioner) announce(ctx context.Context, app usedApp, c Connection) (err error) {
 	use := app.use
 	if use.Held || use.Busy < busyEnough {
@@ -257,8 +257,8 @@ const (
 	holdTime = 30 * time.Second
 )
 
-// connectionFor returns the connection as it is stored, or a new one. A name that stands for another
-// tenant or another scope is a conflict.
+// connectionFor returns the connection as it is stored, or a new one. A name that stands for
+// another tenant or another scope is a conflict.
 func (p *Provisioner) connectionFor(ctx context.Context, asked Connection, app App) (Connection, error) {
 	c, err := p.Store.Connection(ctx, asked.ConnectionRef)
 	switch {

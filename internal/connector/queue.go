@@ -6,10 +6,10 @@ import (
 	"time"
 )
 
-// queue hands out what is due, nearest expiry first among what has been listed so far. At most maxOut
-// previously failed connections are out at once, so that hanging tenants cannot hold up healthy ones.
-// Failed connections that need a person, or whose token has expired, come last: after the listing has
-// ended, the one tried longest ago first.
+// queue hands out what is due, nearest expiry first among what has been listed so far. At most
+// maxOut previously failed connections are out at once, so that hanging tenants cannot hold up
+// healthy ones. Failed connections that need a person, or whose token has expired, come last: after
+// the listing has ended, the one tried longest ago first.
 type queue struct {
 	now     time.Time // decides whose token has run out
 	maxOut  int       // of failed, at a time

@@ -19,8 +19,8 @@ type Refresher struct {
 	Changed func(context.Context, Connection)
 }
 
-// Refresh refreshes a connection now, due or not. Errors: [ErrNotFound], [*ConflictError] if its app
-// is gone or what is stored is unreadable, [*entra.Error], [*StoreError].
+// Refresh refreshes a connection now, due or not. Errors: [ErrNotFound], [*ConflictError] if its
+// app is gone or what is stored is unreadable, [*entra.Error], [*StoreError].
 func (r *Refresher) Refresh(ctx context.Context, ref ConnectionRef) (Connection, error) {
 	c, err := r.Store.Connection(ctx, ref)
 	if err != nil {
@@ -43,9 +43,9 @@ func (r *Refresher) Refresh(ctx context.Context, ref ConnectionRef) (Connection,
 	return r.record(ctx, app, c, token, err)
 }
 
-// record stores the token that Entra gave for the connection. When Entra refused or failed, the stored
-// token stands, the failure is recorded beside it, and the error is Entra's. It returns the connection as
-// it now is.
+// record stores the token that Entra gave for the connection. When Entra refused or failed, the
+// stored token stands, the failure is recorded beside it, and the error is Entra's. It returns the
+// connection as it now is.
 func (r *Refresher) record(ctx context.Context, app App, c Connection, token entra.Token, err error) (Connection, error) {
 	if failure := (*entra.Error)(nil); errors.As(err, &failure) {
 		return r.failed(ctx, app, c, failure), err
@@ -88,8 +88,8 @@ func (r *Refresher) still(ctx context.Context, c Connection) (Connection, error)
 }
 
 // failed records a failure, unless the connection has changed since it was read: the listing may be
-// some minutes behind. A record that cannot be written changes nothing for the caller, since the next
-// sweep meets the same failure.
+// some minutes behind. A record that cannot be written changes nothing for the caller, since the
+// next sweep meets the same failure.
 func (r *Refresher) failed(ctx context.Context, app App, c Connection, failure *entra.Error) Connection {
 	now, err := r.still(ctx, c)
 	unchanged := err == nil && now.Version == c.Version

@@ -39,8 +39,8 @@ type AppRequest struct {
 	scope ScopeFields
 }
 
-// ParseAppRequest returns the request that the fields describe, or an [*InvalidError] with everything
-// that is wrong.
+// ParseAppRequest returns the request that the fields describe, or an [*InvalidError] with
+// everything that is wrong.
 func ParseAppRequest(name string, f AppFields, now time.Time) (AppRequest, error) {
 	var bad InvalidError
 	bad.Add("app", CheckName(name))
@@ -48,8 +48,8 @@ func ParseAppRequest(name string, f AppFields, now time.Time) (AppRequest, error
 	return r, bad.Err()
 }
 
-// on returns the app that is asked for, given the one that is stored. What is left out stays as it is
-// stored.
+// on returns the app that is asked for, given the one that is stored. What is left out stays as it
+// is stored.
 func (r AppRequest) on(stored App) (App, error) {
 	app := App{Name: r.name, Registration: r.entra}
 	app.Cloud = cmp.Or(r.entra.Cloud, stored.Cloud, entra.Public)
@@ -79,8 +79,8 @@ type Provisioning struct {
 	connection string
 }
 
-// ParseProvisioning returns the request that the fields describe, or an [*InvalidError] with everything
-// that is wrong.
+// ParseProvisioning returns the request that the fields describe, or an [*InvalidError] with
+// everything that is wrong.
 func ParseProvisioning(f ProvisionFields, now time.Time) (Provisioning, error) {
 	var bad InvalidError
 	tenant, err := entra.ParseTenant(f.TenantID)

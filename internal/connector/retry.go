@@ -14,8 +14,8 @@ const (
 )
 
 // Retry calls try until it is not beaten. A try reads, decides and writes. It is beaten if another
-// caller wrote first. Retry pauses between tries. After maxTries it fails with a temporary error: the
-// same request may work later.
+// caller wrote first. Retry pauses between tries. After maxTries it fails with a temporary error:
+// the same request may work later.
 func Retry(ctx context.Context, try func() (beaten bool, err error)) error {
 	pause := firstPause
 	for n := 1; ; n++ {
@@ -42,8 +42,8 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	return ctx.Err() == nil
 }
 
-// maxCalls is the most calls to the store's service that one request, or one connection of a sweep, may
-// cause, retries included.
+// maxCalls is the most calls to the store's service that one request, or one connection of a sweep,
+// may cause, retries included.
 const maxCalls = 40
 
 type callsKey struct{}
@@ -53,7 +53,8 @@ func WithCalls(ctx context.Context) context.Context {
 	return context.WithValue(ctx, callsKey{}, new(atomic.Int32))
 }
 
-// SpendCall is for a [Store], before each call to its service. It reports whether the call may be made.
+// SpendCall is for a [Store], before each call to its service. It reports whether the call may be
+// made.
 func SpendCall(ctx context.Context) bool {
 	calls, bounded := ctx.Value(callsKey{}).(*atomic.Int32)
 	return !bounded || calls.Add(1) <= maxCalls

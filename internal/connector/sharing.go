@@ -8,8 +8,8 @@ import (
 	"entra-connector/pkg/entra"
 )
 
-// need is one token that one or several connections wait for. Whoever comes first asks Entra for it.
-// The others get the same answer.
+// need is one token that one or several connections wait for. Whoever comes first asks Entra for
+// it. The others get the same answer.
 type need struct {
 	once  sync.Once
 	token entra.Token
@@ -25,7 +25,8 @@ func (n *need) get(ctx context.Context, client *entra.Client, app App, c Connect
 	return n.token, n.err
 }
 
-// needKey is what makes two connections need the same token, whether they belong to one app or to two.
+// needKey is what makes two connections need the same token, whether they belong to one app or to
+// two.
 type needKey struct {
 	credential         [sha256.Size]byte
 	clientID, tenantID string

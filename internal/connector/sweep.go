@@ -18,20 +18,21 @@ type Sweeper struct {
 	Store  SweepStore
 	Entra  *entra.Client
 	Window time.Duration // how long before its expiry a token is due
-	// Jitter is the part of the window by which a token may be due sooner, different for each token.
-	// Without it, connections that were provisioned together would fall due together each time. To spread
-	// them, it must exceed the time between sweeps: a quarter of half an hour exceeds
-	// five minutes. Zero is none.
+	// Jitter is the part of the window by which a token may be due sooner, different for each
+	// token. Without it, connections that were provisioned together would fall due together each
+	// time. To spread them, it must exceed the time between sweeps: a quarter of half an hour
+	// exceeds five minutes. Zero is none.
 	Jitter float64
 	Now    func() time.Time
 	Log    *slog.Logger
 	// Changed is told of each connection that has come to need a person, and of each that no longer
-	// does, once that is stored: see [Connection.Status]. It may be nil, and is called concurrently.
+	// does, once that is stored: see [Connection.Status]. It may be nil, and is called
+	// concurrently.
 	Changed func(context.Context, Connection)
 }
 
-// SweepRequest narrows or widens a sweep. The zero value is a scheduled sweep over everything that is
-// due.
+// SweepRequest narrows or widens a sweep. The zero value is a scheduled sweep over everything that
+// is due.
 type SweepRequest struct {
 	Only  []ConnectionRef // nil: every connection
 	Force bool            // also what is not due, or is waiting after a failure
@@ -63,18 +64,18 @@ type SweepFailure struct {
 }
 
 const (
-	// sweepWorkers keep the store's 50 writes a second in use as long as a refresh takes little more
-	// than a second.
+	// sweepWorkers keep the store's 50 writes a second in use as long as a refresh takes little
+	// more than a second.
 	sweepWorkers = 64
 	maxFailures  = 1000 // keeps the report below Lambda's 6 MB
 	// finishTime is what a refresh that is under way may need: one token request and one write.
 	finishTime = entra.RequestTimeout + 5*time.Second
 )
 
-// Sweep looks at every connection, or the ones asked for. Meanwhile it refreshes what is due, nearest
-// expiry first among what it has seen. It stops starting work in time to finish what is under way
-// before the context's deadline. An error means that it could not do its work at all. One connection's
-// trouble is in the report.
+// Sweep looks at every connection, or the ones asked for. Meanwhile it refreshes what is due,
+// nearest expiry first among what it has seen. It stops starting work in time to finish what is
+// under way before the context's deadline. An error means that it could not do its work at all. One
+// connection's trouble is in the report.
 func (s *Sweeper) Sweep(ctx context.Context, req SweepRequest) (SweepReport, error) {
 	run := &sweep{
 		Sweeper: s,
@@ -108,8 +109,8 @@ func (s *Sweeper) Sweep(ctx context.Context, req SweepRequest) (SweepReport, err
 	return run.finish(ctx), nil
 }
 
-// endingEarly returns a context that ends before ctx does: by the given time, or by the given share of
-// what is left if that is less.
+// endingEarly returns a context that ends before ctx does: by the given time, or by the given share
+// of what is left if that is less.
 func endingEarly(ctx context.Context, early time.Duration, share float64) (context.Context, context.CancelFunc) {
 	deadline, ok := ctx.Deadline()
 	if !ok {
@@ -161,8 +162,8 @@ func (s *sweep) all(ctx context.Context) error {
 	}
 }
 
-// only looks at the connections that are named. Each counts as checked, found or not. An error means
-// that none could be looked at.
+// only looks at the connections that are named. Each counts as checked, found or not. An error
+// means that none could be looked at.
 func (s *sweep) only(ctx context.Context, refs []ConnectionRef) error {
 	var found []Connection
 	var broken error
@@ -218,8 +219,8 @@ func (s *sweep) pick(ctx context.Context, page []Connection) {
 	}
 }
 
-// readApps reads the apps of a page that the sweep has not met yet. It reads them even when nothing is
-// due: a change of an app makes its connections due, and the listing may not show the change for
+// readApps reads the apps of a page that the sweep has not met yet. It reads them even when nothing
+// is due: a change of an app makes its connections due, and the listing may not show the change for
 // minutes.
 func (s *sweep) readApps(ctx context.Context, page []Connection) {
 	var reads sync.WaitGroup

@@ -16,8 +16,8 @@ import (
 	"entra-connector/pkg/entra/entratest"
 )
 
-// due is how long a token of 3599 seconds is not due: half its life is shorter than the window of 30
-// minutes.
+// due is how long a token of 3599 seconds is not due: half its life is shorter than the window of
+// 30 minutes.
 const due = 3599 * time.Second / 2
 
 type (
@@ -25,8 +25,8 @@ type (
 	failure = connector.SweepFailure
 )
 
-// A refresh costs one write and no read of a token, and a sweep one read of each app, and one request to
-// Entra for connections that need the same token.
+// A refresh costs one write and no read of a token, and a sweep one read of each app, and one
+// request to Entra for connections that need the same token.
 func TestSweepRefreshesWhatIsDue(t *testing.T) {
 	w := newWorld(t, setup{})
 	c := w.provision(tenantA)
@@ -56,9 +56,9 @@ func TestSweepRefreshesWhatIsDue(t *testing.T) {
 	w.expect("again", report{Checked: 2})
 }
 
-// Whatever Entra and the store say, and whatever has become of a connection since the listing, which may
-// be five minutes behind, a sweep does its work. One connection's trouble never touches another's, nothing
-// that others did is undone, and what nobody has to mend is mended.
+// Whatever Entra and the store say, and whatever has become of a connection since the listing,
+// which may be five minutes behind, a sweep does its work. One connection's trouble never touches
+// another's, nothing that others did is undone, and what nobody has to mend is mended.
 func TestSweepsInTrouble(t *testing.T) {
 	type secret = secretstoretest.Secret
 	fails := func(op, secret, code string, times int) func(*world, connector.Connection) {
@@ -228,8 +228,8 @@ func TestSweepsInTrouble(t *testing.T) {
 	}
 }
 
-// A new client secret is in use everywhere after one sweep, although nothing is due, the listing does not
-// show the change yet, or a sweep was under way with the old secret.
+// A new client secret is in use everywhere after one sweep, although nothing is due, the listing
+// does not show the change yet, or a sweep was under way with the old secret.
 func TestRotation(t *testing.T) {
 	w := newWorld(t, setup{lag: 5 * time.Minute})
 	w.provision(tenantA)
@@ -265,8 +265,8 @@ func TestRotation(t *testing.T) {
 	sweep("after that", 0)
 }
 
-// Many connections that are refused all at once keep nobody else from a token. The report stays below
-// what Lambda can return, and its numbers stay true.
+// Many connections that are refused all at once keep nobody else from a token. The report stays
+// below what Lambda can return, and its numbers stay true.
 func TestAThousandFailures(t *testing.T) {
 	w := newWorld(t, setup{})
 	w.seedAll(0, 1001, 0, nil)

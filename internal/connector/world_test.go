@@ -47,8 +47,8 @@ var app = connector.App{Name: "default", Scope: graph, Registration: entra.Regis
 
 var start = time.Date(2026, 11, 23, 1, 0, 0, 0, time.UTC)
 
-// world is the package between the two stand-ins, with the real Secrets Manager adapter as its store and
-// without a network. Its clock stands still until it is moved, or is that of a bubble.
+// world is the package between the two stand-ins, with the real Secrets Manager adapter as its
+// store and without a network. Its clock stands still until it is moved, or is that of a bubble.
 type world struct {
 	t           *testing.T
 	entra       *entratest.Server
@@ -212,8 +212,9 @@ func (w *world) provision(tenant string) connector.Connection {
 // tenant is the GUID of one of any number of tenants.
 func tenant(n int) string { return fmt.Sprintf("dddddddd-0000-4000-8000-%012d", n) }
 
-// seed stores the connection of tenant n, which Entra then knows, without a request to Entra. So much
-// of its token's life of an hour is left, and its last refresh failed with the failure, if there is one.
+// seed stores the connection of tenant n, which Entra then knows, without a request to Entra. So
+// much of its token's life of an hour is left, and its last refresh failed with the failure, if
+// there is one.
 func (w *world) seed(n int, left time.Duration, failure *connector.Failure) connector.Connection {
 	w.t.Helper()
 	w.entra.AddTenant(entratest.Tenant{ID: tenant(n)})

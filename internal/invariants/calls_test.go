@@ -10,7 +10,8 @@ import (
 	"entra-connector/internal/stack/stacktest"
 )
 
-// Whatever AWS answers again and again, no request makes more than 40 calls, or goes on until its time is over.
+// Whatever AWS answers again and again, no request makes more than 40 calls, or goes on until its
+// time is over.
 func TestNoEndlessLoop(t *testing.T) {
 	t.Parallel()
 	for _, op := range []string{"CreateSecret", "UpdateSecret", "TagResource", "RestoreSecret"} {
@@ -42,7 +43,8 @@ func TestNoEndlessLoop(t *testing.T) {
 	}
 }
 
-// Of two callers who create an app under one name at once, only one succeeds, unless both want the same app.
+// Of two callers who create an app under one name at once, only one succeeds, unless both want the
+// same app.
 func TestOneAppByTwo(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, false)
@@ -69,8 +71,8 @@ func TestOneAppByTwo(t *testing.T) {
 	}
 }
 
-// An app with connections is replaced only once it is proved, even if the connections are seconds old and the
-// list still shows others. Connections that are gone prove nothing.
+// An app with connections is replaced only once it is proved, even if the connections are seconds
+// old and the list still shows others. Connections that are gone prove nothing.
 func TestProof(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, false)
@@ -105,8 +107,8 @@ func TestProof(t *testing.T) {
 	replace(422)
 }
 
-// AWS refuses to delete, and the connector was interrupted in between. The connection works again once the
-// same call has been made again.
+// AWS refuses to delete, and the connector was interrupted in between. The connection works again
+// once the same call has been made again.
 func TestRefusedDeletion(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, false)
@@ -125,8 +127,8 @@ func TestRefusedDeletion(t *testing.T) {
 	}
 }
 
-// A claim restores what a person deleted. If the owner reads the connection at that moment, and writes
-// before the claim does, the claim gives way.
+// A claim restores what a person deleted. If the owner reads the connection at that moment, and
+// writes before the claim does, the claim gives way.
 func TestClaimGivesWay(t *testing.T) {
 	t.Parallel()
 	for _, writes := range []bool{false, true} {

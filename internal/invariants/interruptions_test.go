@@ -102,9 +102,9 @@ func sweeping(name, event string, fails bool) call {
 	}}
 }
 
-// Every call that the connector can be asked for is interrupted at each of its own calls to AWS, in every
-// way. What that leaves is consistent. The same call finishes it, at most a minute later, and nothing is in
-// anybody's way longer than that.
+// Every call that the connector can be asked for is interrupted at each of its own calls to AWS, in
+// every way. What that leaves is consistent. The same call finishes it, at most a minute later, and
+// nothing is in anybody's way longer than that.
 func TestInterruptions(t *testing.T) {
 	t.Parallel()
 	var runs atomic.Int64
@@ -187,8 +187,8 @@ func (w *world) interrupt(x interrupted, n int, step string, how int, sweepFirst
 	}
 }
 
-// callInterrupted makes a call whose nth call to AWS is interrupted. It returns the answer's status and how
-// many calls to AWS there were.
+// callInterrupted makes a call whose nth call to AWS is interrupted. It returns the answer's status
+// and how many calls to AWS there were.
 func (w *world) callInterrupted(c call, n, how int) (status, calls int) {
 	if n > 0 {
 		w.Secrets.Fail(secretstoretest.Fault{Times: n, Delay: 1}) // these are answered as usual

@@ -137,10 +137,11 @@ var (
 // found reports whether people made what the callers find.
 func (s scene) odd() bool { return slices.ContainsFunc(s.setUp, func(c call) bool { return c.person }) }
 
-// Of several callers, one or more act to their end just before a call of the first to AWS takes effect:
-// every pair of what the connector can be asked, at every call, whatever there is, under both readings of
-// what AWS does with the Description of an UpdateSecret that it refuses, with lists five minutes behind, and
-// with clocks apart. Then what people do, and some that act one after the other.
+// Of several callers, one or more act to their end just before a call of the first to AWS takes
+// effect: every pair of what the connector can be asked, at every call, whatever there is, under
+// both readings of what AWS does with the Description of an UpdateSecret that it refuses, with
+// lists five minutes behind, and with clocks apart. Then what people do, and some that act one
+// after the other.
 func TestPairs(t *testing.T) {
 	t.Parallel()
 	each := func(calls ...call) (lists [][]call) {
@@ -263,7 +264,8 @@ func (w *world) pair(scene scene, first call, others []call, n int) {
 		if a.done() {
 			want = a.leads
 		} else if one.status == http.StatusConflict && before == "" && a.status == http.StatusOK && (a.name == refresh.name || shown.TenantID != "") {
-			// A claim restored what was deleted in the console, and gave way to whoever used it at once.
+			// A claim restored what was deleted in the console, and gave way to whoever used it at
+			// once.
 			want = stacktest.TenantA
 		}
 	}

@@ -19,8 +19,8 @@ import (
 var steps = flag.Int("steps", 200, "how many steps the soak takes")
 
 // Many callers at once, two sweeps among them, while Entra and Secrets Manager go out of order and
-// processes are killed at any call. After each step, what may be read is what some order of the calls
-// leads to that were answered, with or without those that were not.
+// processes are killed at any call. After each step, what may be read is what some order of the
+// calls leads to that were answered, with or without those that were not.
 //
 //	go test ./internal/invariants -run Soak -v -timeout 0 -steps=100000 -seed=7
 func TestSoak(t *testing.T) {
@@ -212,6 +212,7 @@ func (s *soak) settle() {
 	s.mu.Lock()
 	clear(s.lives)
 	s.mu.Unlock()
-	// Often little time passes, but on the whole enough for AWS to let a secret have all its versions.
+	// Often little time passes, but on the whole enough for AWS to let a secret have all its
+	// versions.
 	s.pass(time.Duration(s.random.IntN([]int{150, 7200}[s.random.IntN(2)])) * time.Second)
 }

@@ -13,8 +13,8 @@ import (
 	"entra-connector/internal/stack/stacktest"
 )
 
-// turns lets callers act by turns. The one whose turn it is makes some calls to AWS. When it is about to make
-// the next, or ends, it is somebody else's turn, or its own again.
+// turns lets callers act by turns. The one whose turn it is makes some calls to AWS. When it is
+// about to make the next, or ends, it is somebody else's turn, or its own again.
 type turns struct {
 	mu      sync.Mutex
 	changed *sync.Cond
@@ -101,8 +101,8 @@ func (w *world) byTurns(random *rand.Rand, acts []*act) {
 	group.Wait()
 }
 
-// Three callers act by turns, at random: some make some calls to AWS, while the others wait between two of
-// theirs.
+// Three callers act by turns, at random: some make some calls to AWS, while the others wait between
+// two of theirs.
 func TestThreeCallers(t *testing.T) {
 	t.Parallel()
 	found := slices.Concat(scenes, oddConnections, oddApps)
@@ -141,8 +141,9 @@ func TestThreeCallers(t *testing.T) {
 	t.Logf("seed %d: %d orders of three callers", *seed, len(jobs))
 }
 
-// outcomes are the states that a connection may be in after some calls, of which nobody knows the order,
-// unless one ended before another began. A call that was not answered may have taken effect, wholly or half.
+// outcomes are the states that a connection may be in after some calls, of which nobody knows the
+// order, unless one ended before another began. A call that was not answered may have taken effect,
+// wholly or half.
 func outcomes(from map[string]bool, acts []*act) map[string]bool {
 	if len(acts) == 0 {
 		return from

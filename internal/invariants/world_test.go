@@ -1,5 +1,5 @@
-// Package invariants tests what never happens, whatever is called at once and in whatever order, on the
-// built functions.
+// Package invariants tests what never happens, whatever is called at once and in whatever order, on
+// the built functions.
 package invariants
 
 import (
@@ -191,8 +191,8 @@ func (w *world) failer(what string) failer {
 	}
 }
 
-// consistent holds what integrations read against what the API shows and against what Entra says about
-// the token itself. It returns what the API shows.
+// consistent holds what integrations read against what the API shows and against what Entra says
+// about the token itself. It returns what the API shows.
 func (w *world) consistent(fail failer) connection {
 	w.t.Helper()
 	return w.consistentAs("default/c", fail)

@@ -73,8 +73,8 @@ func (d *Document) at(keys ...string) any {
 	return v
 }
 
-// Check says what a reply has that the document does not, and the same of a request that was answered
-// with success. What it says quotes no value.
+// Check says what a reply has that the document does not, and the same of a request that was
+// answered with success. What it says quotes no value.
 func (d *Document) Check(method, path, request string, status int, header http.Header, body []byte) error {
 	_, operation := d.operations.Handler(httptest.NewRequest(method, path, nil))
 	if operation == "" { // AnythingElse in template.yaml

@@ -14,8 +14,8 @@ import (
 	"entra-connector/internal/connector"
 )
 
-// Tags on an app's secret, for callers who work on it at once. Each writes keys of its own, so nobody
-// overwrites what somebody else has written.
+// Tags on an app's secret, for callers who work on it at once. Each writes keys of its own, so
+// nobody overwrites what somebody else has written.
 const (
 	tagNew  = "entra-connector:new:"  // and a connection's name: when it was announced, and what was there
 	tagBusy = "entra-connector:busy"  // until when connections are expected that were not announced
@@ -74,8 +74,8 @@ func (s *Store) LookAtApp(ctx context.Context, name string) (connector.AppUse, e
 	return use, err
 }
 
-// described returns what an app's Description says, or else its value. Of an unreadable app it returns the
-// name.
+// described returns what an app's Description says, or else its value. Of an unreadable app it
+// returns the name.
 func (s *Store) described(ctx context.Context, name string, found secret) (connector.App, error) {
 	if app, known := decodeAppDescription(name, found); known {
 		return app, nil

@@ -11,8 +11,8 @@ import (
 	"entra-connector/pkg/entra"
 )
 
-// app is the JSON of an app's secret. Its Description is the same without what must not be seen. Both
-// name the kind of credential.
+// app is the JSON of an app's secret. Its Description is the same without what must not be seen.
+// Both name the kind of credential.
 type app struct {
 	ClientID     string            `json:"client_id"`
 	Credential   string            `json:"credential"`
@@ -78,8 +78,8 @@ func decodeApp(name, value string, now time.Time) (connector.App, error) {
 	return a, nil
 }
 
-// decodeAppDescription returns an app without its credential, if the Description is that of the current
-// version.
+// decodeAppDescription returns an app without its credential, if the Description is that of the
+// current version.
 func decodeAppDescription(name string, sec secret) (connector.App, bool) {
 	var stored app
 	if !sec.describesCurrent() || json.Unmarshal([]byte(sec.description), &stored) != nil {
@@ -104,8 +104,8 @@ func (stored app) app(name string) connector.App {
 	return a
 }
 
-// connection is the JSON of a connection's Description, which AWS limits to 2,048 characters. It says
-// how the connection is, for one version of its secret. The tags say whose it is. Tenant and
+// connection is the JSON of a connection's Description, which AWS limits to 2,048 characters. It
+// says how the connection is, for one version of its secret. The tags say whose it is. Tenant and
 // scope are here for people who read it in the console.
 type connection struct {
 	Status      connector.Status `json:"status"`
@@ -162,8 +162,8 @@ func describeConnection(c connector.Connection, version string) string {
 	return encode(d)
 }
 
-// decodeConnection reads a connection from its secret's tags and Description. A Description of another
-// version than the current one says nothing: the state is unknown.
+// decodeConnection reads a connection from its secret's tags and Description. A Description of
+// another version than the current one says nothing: the state is unknown.
 func decodeConnection(ref connector.ConnectionRef, sec secret) connector.Connection {
 	c := connector.Connection{ConnectionRef: ref, Version: sec.version, SecretName: sec.name, SecretARN: sec.arn}
 	if st := sec.state(); st == invited {
@@ -209,8 +209,8 @@ func (d connection) plausible() bool {
 	return d.Lifetime > 0 && d.ExpiresAt.Equal(ends)
 }
 
-// tagCharacters may stand in a tag's value, besides letters and digits. The equals sign could too, but
-// begins an escape here.
+// tagCharacters may stand in a tag's value, besides letters and digits. The equals sign could too,
+// but begins an escape here.
 const tagCharacters = "_.:/+-@ "
 
 const defaultScope = "/.default"
@@ -245,8 +245,8 @@ func utc(t time.Time) time.Time {
 	return t
 }
 
-// encode writes JSON without the escapes that make it safe in HTML. They would triple the length of a
-// scope.
+// encode writes JSON without the escapes that make it safe in HTML. They would triple the length of
+// a scope.
 func encode(v any) string {
 	var b strings.Builder
 	e := json.NewEncoder(&b)

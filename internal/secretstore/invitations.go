@@ -12,8 +12,8 @@ import (
 	"entra-connector/pkg/entra"
 )
 
-// Tags of a connection that waits for its tenant. What has happened so far has keys of its own, so that
-// two people with one link do not overwrite each other.
+// Tags of a connection that waits for its tenant. What has happened so far has keys of its own, so
+// that two people with one link do not overwrite each other.
 const (
 	tagInvitation = "entra-connector:invitation" // the link's hash, its expiry and the tenant that it is for, if any
 

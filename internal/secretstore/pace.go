@@ -38,7 +38,8 @@ type pace struct {
 	loweredAt time.Time
 }
 
-// newPace without a ceiling (zero) limits nothing until AWS throttles. Then the quota is the ceiling.
+// newPace without a ceiling (zero) limits nothing until AWS throttles. Then the quota is the
+// ceiling.
 func newPace(ceiling, quota float64, maxAttempts int) *pace {
 	p := &pace{
 		RetryerV2: retry.NewStandard(func(o *retry.StandardOptions) { o.MaxAttempts = maxAttempts }),

@@ -175,7 +175,8 @@ func TestWritesKeepToTheCeiling(t *testing.T) {
 			t.Errorf("with no time left: %v", err)
 		}
 	})
-	// Without a ceiling nothing waits, except that listings leave others some of AWS's hundred a second.
+	// Without a ceiling nothing waits, except that listings leave others some of AWS's hundred a
+	// second.
 	bubble(t, setup{}, func(t *testing.T, w *world) {
 		c := w.create()
 		for want, call := range map[string]func() error{

@@ -20,7 +20,8 @@ import (
 	"entra-connector/pkg/entra"
 )
 
-// Tags say whose a secret is. They are set when it is created, and changed only while it is not live.
+// Tags say whose a secret is. They are set when it is created, and changed only while it is not
+// live.
 const (
 	tagApp        = "entra-connector:app"
 	tagConnection = "entra-connector:connection"
@@ -70,7 +71,8 @@ func (s *Store) secret(e types.SecretListEntry, answer middleware.Metadata) secr
 	return found
 }
 
-// ownTags returns the tags by which the secret of that name is known to be the app's or the connection's.
+// ownTags returns the tags by which the secret of that name is known to be the app's or the
+// connection's.
 func (s *Store) ownTags(name string) map[string]string {
 	if app, ok := strings.CutPrefix(name, s.appsPrefix()); ok {
 		return appTags(app)
@@ -139,8 +141,8 @@ func (s secret) identity() (tenantID, scope string, ok bool) {
 	return tenantID, scope, err == nil && scope != "" && !strings.Contains(tenantID, ".") // which only a domain has
 }
 
-// changesHands reports whether a connection's secret holds the token of another than its tags say: a
-// claim has written the value, and not yet the tags.
+// changesHands reports whether a connection's secret holds the token of another than its tags say:
+// a claim has written the value, and not yet the tags.
 func (s secret) changesHands() bool {
 	var d connection
 	tenantID, scope, ok := s.identity()
@@ -192,7 +194,8 @@ func (s secret) recent(prefix string) (n int) {
 	return n
 }
 
-// sameTags reports whether both have the same tags, but for one key and the progress of invitations.
+// sameTags reports whether both have the same tags, but for one key and the progress of
+// invitations.
 func (s secret) sameTags(other secret, but string) bool {
 	without := func(tags map[string]string) map[string]string {
 		tags = maps.Clone(tags)

@@ -1,9 +1,9 @@
 // Package secretstore keeps apps and connections in AWS Secrets Manager. It is
 // the [connector.Store] of both functions.
 //
-// A secret's tags say whose it is. Its Description says how it is, for one version, and is written by
-// the same UpdateSecret call that writes the value. So ListSecrets is all that a sweep reads, a refresh
-// is one write, and the console shows each connection's health.
+// A secret's tags say whose it is. Its Description says how it is, for one version, and is written
+// by the same UpdateSecret call that writes the value. So ListSecrets is all that a sweep reads, a
+// refresh is one write, and the console shows each connection's health.
 package secretstore
 
 import (
@@ -34,7 +34,8 @@ type Config struct {
 	RecoveryDays    int64             // how long a deleted secret can be restored, 7 to 30; 0: AWS's default of 30
 }
 
-// Store implements [connector.Store], which says what each method does. It is safe for concurrent use.
+// Store implements [connector.Store], which says what each method does. It is safe for concurrent
+// use.
 type Store struct {
 	client *secretsmanager.Client
 	prefix string

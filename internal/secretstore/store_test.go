@@ -479,8 +479,8 @@ func TestWhatIsThere(t *testing.T) {
 	}
 }
 
-// What is known about a connection is what its Description says about the current version. Whatever else
-// stands there was overtaken. It is shown as unknown, and the next write sets it right.
+// What is known about a connection is what its Description says about the current version. Whatever
+// else stands there was overtaken. It is shown as unknown, and the next write sets it right.
 func TestOvertakenDescriptions(t *testing.T) {
 	const ok, unknown = "ok of a until 02:59:59", "retrying: The state of the connection is unknown"
 	edited := func(f func(*secret)) func(*world, connector.Connection) {
@@ -872,8 +872,9 @@ func TestEmptyAnswers(t *testing.T) {
 	}
 }
 
-// Accounts that may read get a policy on new connections, and on names that are taken again, but not on
-// apps and not on what infrastructure code has made. Until it is there, the connection is not in use.
+// Accounts that may read get a policy on new connections, and on names that are taken again, but
+// not on apps and not on what infrastructure code has made. Until it is there, the connection is
+// not in use.
 func TestReaders(t *testing.T) {
 	const policy = `{"Statement":[{"Action":["secretsmanager:GetSecretValue","secretsmanager:DescribeSecret"],"Effect":"Allow",` +
 		`"Principal":{"AWS":["111122223333","444455556666"]},"Resource":"*","Sid":"ReadersOfOtherAccounts"}],"Version":"2012-10-17"}`

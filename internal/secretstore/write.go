@@ -19,8 +19,8 @@ import (
 	"entra-connector/internal/connector"
 )
 
-// content is what is to be stored in a secret: its value, and a Description that holds for the version
-// that the value becomes.
+// content is what is to be stored in a secret: its value, and a Description that holds for the
+// version that the value becomes.
 type content struct {
 	value    string
 	describe func(version string) string
@@ -35,8 +35,8 @@ func (c content) livesIn(found secret) bool {
 	return found.state() == live && !found.deleted && found.has(c.tags)
 }
 
-// successor returns the ID of the version that follows one, in the form of a UUID as the SDK's own are.
-// A version has several successors. If the first is taken although the version is current, a
+// successor returns the ID of the version that follows one, in the form of a UUID as the SDK's own
+// are. A version has several successors. If the first is taken although the version is current, a
 // person has moved the staging label back.
 func successor(version string, nth int) string {
 	sum := sha256.Sum256(fmt.Appendf(nil, "successor %d of %s", nth, version))
@@ -46,11 +46,11 @@ func successor(version string, nth int) string {
 // replace replaces a version by a new value and its Description, in one call. It fails with
 // ErrChanged if that is no longer the current one, and with ErrNotFound if the secret is deleted.
 //
-// UpdateSecret has no condition of its own, but it refuses the ID of a version that exists. So the ID of
-// each version follows from that of the version before it, and of several who replace the same version
-// only the first succeeds. The secret is named by its ARN, which a new secret of the same name does not
-// share. Where a person has moved the staging label back, mine says whether the secret is still the
-// caller's to write.
+// UpdateSecret has no condition of its own, but it refuses the ID of a version that exists. So the
+// ID of each version follows from that of the version before it, and of several who replace the
+// same version only the first succeeds. The secret is named by its ARN, which a new secret of the
+// same name does not share. Where a person has moved the staging label back, mine says whether the
+// secret is still the caller's to write.
 func (s *Store) replace(ctx context.Context, name, arn, version string, c content, mine func(secret) bool) (written string, err error) {
 	nth := 0
 	err = connector.Retry(ctx, func() (again bool, err error) {
@@ -82,8 +82,8 @@ func (s *Store) replace(ctx context.Context, name, arn, version string, c conten
 	return written, err
 }
 
-// graced returns a context that ends a second after the given one's deadline, to mend what a call that
-// was cut off has left. A reply has that second to spare.
+// graced returns a context that ends a second after the given one's deadline, to mend what a call
+// that was cut off has left. A reply has that second to spare.
 func graced(ctx context.Context) (context.Context, context.CancelFunc) {
 	end, ok := ctx.Deadline()
 	if !ok {
@@ -95,9 +95,9 @@ func graced(ctx context.Context) (context.Context, context.CancelFunc) {
 // disowned is the Description of a secret about which nothing is known.
 const disowned = `{"status":"unknown"}`
 
-// disown withdraws a Description, if it is there, and returns the secret. AWS does not say whether it
-// writes the Description of an UpdateSecret that it refuses. If it does, a refused one now stands
-// beside somebody else's value.
+// disown withdraws a Description, if it is there, and returns the secret. AWS does not say whether
+// it writes the Description of an UpdateSecret that it refuses. If it does, a refused one now
+// stands beside somebody else's value.
 func (s *Store) disown(ctx context.Context, name, arn, description string) (found secret, err error) {
 	err = connector.Retry(ctx, func() (again bool, err error) {
 		found, err = s.look(ctx, name)
@@ -115,8 +115,8 @@ func (s *Store) writeDescription(ctx context.Context, name, arn, description str
 	return s.update(ctx, name, &secretsmanager.UpdateSecretInput{SecretId: aws.String(arn), Description: aws.String(description)})
 }
 
-// throttledWrites is how many times in a row the SDK may give up the same write because AWS throttles.
-// Each attempt waits for its turn, so this does not speed up writes. A token that is not
+// throttledWrites is how many times in a row the SDK may give up the same write because AWS
+// throttles. Each attempt waits for its turn, so this does not speed up writes. A token that is not
 // stored waits for the next sweep.
 const throttledWrites = 5
 
@@ -135,8 +135,8 @@ func (s *Store) update(ctx context.Context, name string, in *secretsmanager.Upda
 	return s.writeError(ctx, "UpdateSecret", name, err)
 }
 
-// writeError maps an error of a write. AWS answers InvalidRequestException for a deleted secret, and
-// also for one that nobody may change. Only DescribeSecret tells them apart.
+// writeError maps an error of a write. AWS answers InvalidRequestException for a deleted secret,
+// and also for one that nobody may change. Only DescribeSecret tells them apart.
 func (s *Store) writeError(ctx context.Context, op, name string, err error) error {
 	var invalid *types.InvalidRequestException
 	if errors.As(err, &invalid) {
@@ -191,13 +191,13 @@ func (s *Store) create(ctx context.Context, name string, c content) (arn, versio
 	return s.claim(ctx, found, c)
 }
 
-// claim fills a secret that is there but not live: one that waits for the end of its recovery window, one
-// without a value, or one whose deletion or claim did not end.
+// claim fills a secret that is there but not live: one that waits for the end of its recovery
+// window, one without a value, or one whose deletion or claim did not end.
 //
-// It says so in a tag of its own and then looks again: if anything has changed, somebody else is at work,
-// and it gives way. Nobody uses the secret until the last step, which sets the tags that say whose it
-// now is. The value is written before that: of several who claim a name, the first to write wins, and a
-// late refresh for the former owner fails.
+// It says so in a tag of its own and then looks again: if anything has changed, somebody else is at
+// work, and it gives way. Nobody uses the secret until the last step, which sets the tags that say
+// whose it now is. The value is written before that: of several who claim a name, the first to
+// write wins, and a late refresh for the former owner fails.
 func (s *Store) claim(ctx context.Context, found secret, c content) (arn, version string, err error) {
 	st := found.state()
 	switch {
@@ -291,8 +291,8 @@ func (s *Store) share(ctx context.Context, name, arn string) error {
 	return s.writeError(ctx, "PutResourcePolicy", name, err)
 }
 
-// readersPolicy lets accounts read a secret and see whether it has changed. Each account still decides
-// which of its principals may.
+// readersPolicy lets accounts read a secret and see whether it has changed. Each account still
+// decides which of its principals may.
 func readersPolicy(accounts []string) string {
 	return encode(map[string]any{"Version": "2012-10-17", "Statement": []any{map[string]any{
 		"Sid": "ReadersOfOtherAccounts", "Effect": "Allow", "Principal": map[string]any{"AWS": accounts},
@@ -312,8 +312,8 @@ func (s *Store) tag(ctx context.Context, name, arn string, tags map[string]strin
 	return s.writeError(ctx, "TagResource", name, err)
 }
 
-// delete deletes a secret with a recovery window. It destroys nothing before AWS has agreed: the tag
-// that it sets first only hides the secret, and is removed if AWS refuses. A deletion that was
+// delete deletes a secret with a recovery window. It destroys nothing before AWS has agreed: the
+// tag that it sets first only hides the secret, and is removed if AWS refuses. A deletion that was
 // interrupted is finished by the next. It fails with ErrNotFound, and if it is only to finish a
 // deletion, with ErrExists for what is in use.
 func (s *Store) delete(ctx context.Context, name string, onlyFinish bool) error {

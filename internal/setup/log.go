@@ -8,8 +8,8 @@ import (
 	"github.com/aws/aws-lambda-go/lambdacontext"
 )
 
-// newLogger writes JSON lines in Lambda's form. lambdacontext's own handler would take its level from
-// a variable that Lambda sets instead of from LOG_LEVEL.
+// newLogger writes JSON lines in Lambda's form. lambdacontext's own handler would take its level
+// from a variable that Lambda sets instead of from LOG_LEVEL.
 func newLogger(w io.Writer, level slog.Level) *slog.Logger {
 	return slog.New(requestID{slog.NewJSONHandler(w, &slog.HandlerOptions{
 		Level:       level,

@@ -52,7 +52,8 @@ type Setup struct {
 	ConnectURL  string // where it is, without /connect; empty: where the request came to
 }
 
-// New builds a Setup and logs which build is starting. The error names every variable that is wrong.
+// New builds a Setup and logs which build is starting. The error names every variable that is
+// wrong.
 func New(ctx context.Context, lookup func(string) (string, bool)) (*Setup, error) {
 	vars, err := read(lookup)
 	if err != nil {
@@ -125,7 +126,8 @@ func read(lookup func(string) (string, bool)) (variables, error) {
 		if !prefixPattern.MatchString(s) || len(s) > 200 {
 			return errors.New("must be at most 200 of A-Z, a-z, 0-9 and _+=.@-, in parts separated by /")
 		}
-		// Below another stack's prefix, such a part would make one stack's secrets look like the other's.
+		// Below another stack's prefix, such a part would make one stack's secrets look like the
+		// other's.
 		if parts := strings.Split(s, "/"); slices.Contains(parts, "apps") || slices.Contains(parts, "connections") {
 			return errors.New("must not have a part named apps or connections")
 		}

@@ -119,8 +119,8 @@ func TestInsecureAuthority(t *testing.T) {
 	}
 }
 
-// Whoever got several variables wrong learns of all at once. No value is quoted: it may be a secret in the
-// wrong place.
+// Whoever got several variables wrong learns of all at once. No value is quoted: it may be a secret
+// in the wrong place.
 func TestEveryWrongVariableIsNamed(t *testing.T) {
 	names := []string{"SECRET_PREFIX", "REFRESH_WINDOW", "WRITES_PER_SECOND", "RECOVERY_WINDOW_DAYS", "ALLOW_INSECURE_AUTHORITY", "AZURE_AUTHORITY_HOST", "EVENT_BUS", "LOG_LEVEL"}
 	const value = "/c4nary secret"

@@ -137,8 +137,8 @@ func (e *Events) entry(kind string, c connector.Connection) types.PutEventsReque
 	return entry
 }
 
-// take adds events to the batch, and empties it if it has at least so many. After maxFailures it drops
-// them.
+// take adds events to the batch, and empties it if it has at least so many. After maxFailures it
+// drops them.
 func (e *Events) take(atLeast int, more ...types.PutEventsRequestEntry) (batch []types.PutEventsRequestEntry) {
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -96,8 +96,8 @@ func Start(o Options) (_ *Stack, err error) {
 }
 
 // Twin starts two more functions on what this Stack's functions talk to, as Lambda does for
-// requests at the same time. They have this Stack's options but for ProvisionEnv and RefreshEnv, and
-// these variables.
+// requests at the same time. They have this Stack's options but for ProvisionEnv and RefreshEnv,
+// and these variables.
 func (s *Stack) Twin(env ...string) (*Stack, error) {
 	twin := *s
 	twin.options.Env = slices.Concat(s.options.Env, env)

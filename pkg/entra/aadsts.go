@@ -38,8 +38,9 @@ func (r row) has(t trait) bool { return r.trait&t != 0 }
 
 func (r row) advice() Advice { return Advice{r.title, r.action, r.has(newCredential)} }
 
-// aadsts explains the codes that the client credentials grant can meet. Microsoft asks programs not to
-// depend on them, so they only refine what the HTTP status and the OAuth error have already said.
+// aadsts explains the codes that the client credentials grant can meet. Microsoft asks programs not
+// to depend on them, so they only refine what the HTTP status and the OAuth error have already
+// said.
 //
 // Source: Microsoft Entra authentication error codes. Codes that are missing there were observed in
 // Microsoft's libraries and issue trackers.
@@ -162,7 +163,8 @@ var (
 	unavailable = Advice{Title: "Entra is not available", Action: "Wait: it will be tried again."}
 )
 
-// failures explains failures without an AADSTS code, and stands in for codes that are not in the table.
+// failures explains failures without an AADSTS code, and stands in for codes that are not in the
+// table.
 var failures = map[string]Advice{
 	CodeThrottled:   throttled,
 	CodeUnavailable: unavailable,
@@ -200,8 +202,8 @@ var byCode = sync.OnceValue(func() map[string]row {
 // rowOf returns what is known about an AADSTS code. A code that is not in the table is [Refused].
 func rowOf(code string) row { return byCode()[code] }
 
-// Explain returns the advice for a code: an AADSTS code, an OAuth error, or one of the Code constants.
-// It has advice for any code.
+// Explain returns the advice for a code: an AADSTS code, an OAuth error, or one of the Code
+// constants. It has advice for any code.
 func Explain(code string) Advice { return explain(code, "") }
 
 // explain returns the advice for a code, or for the OAuth error that came with it if the code

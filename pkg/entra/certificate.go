@@ -36,11 +36,11 @@ var (
 	errRSA       = fmt.Errorf("needs an RSA key of at least %d bits", minKeyBits)
 )
 
-// ParseCertificate reads a PEM file with one private key and its certificate, in any order. If several
-// certificates belong to the key, it takes the one that stays valid longest. It ignores all others, as
-// Entra does. Its error says what is wrong with the file without quoting it. An expired
-// certificate is no error, since one that was valid when it was stored must stay readable:
-// see [Certificate.CheckTime].
+// ParseCertificate reads a PEM file with one private key and its certificate, in any order. If
+// several certificates belong to the key, it takes the one that stays valid longest. It ignores all
+// others, as Entra does. Its error says what is wrong with the file without quoting it. An expired
+// certificate is no error, since one that was valid when it was stored must stay readable: see
+// [Certificate.CheckTime].
 func ParseCertificate(file Secret, now time.Time) (*Certificate, error) {
 	key, found, unreadable, err := readPEM(file)
 	if err != nil {
@@ -115,8 +115,8 @@ func (c *Certificate) betterThan(other *Certificate, now time.Time) bool {
 	return c.NotAfter.After(other.NotAfter)
 }
 
-// parseX509 reads only what it needs. Go refuses certificates that Entra accepts, such as one with a
-// negative serial number, although RFC 5280 asks programs to handle those.
+// parseX509 reads only what it needs. Go refuses certificates that Entra accepts, such as one with
+// a negative serial number, although RFC 5280 asks programs to handle those.
 func parseX509(der []byte) (*Certificate, error) {
 	var c struct {
 		TBS struct {

@@ -23,8 +23,8 @@ const (
 	// RequestTimeout is how long one request to Entra may take.
 	RequestTimeout = 10 * time.Second
 
-	// pingAfter is how long a connection may be silent, and then how long the answer to a ping may take.
-	// Both together are shorter than RequestTimeout.
+	// pingAfter is how long a connection may be silent, and then how long the answer to a ping may
+	// take. Both together are shorter than RequestTimeout.
 	pingAfter = 4 * time.Second
 
 	maxResponse    = 1 << 20 // bytes; the limit of x/oauth2
@@ -111,12 +111,12 @@ func newGUID() string {
 	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }
 
-// Token asks for an app-only token for the scope in one tenant, which is named by its GUID. It sends
-// one request and does not repeat it. The error is an [*Error], or the context's if the context has
-// ended.
+// Token asks for an app-only token for the scope in one tenant, which is named by its GUID. It
+// sends one request and does not repeat it. The error is an [*Error], or the context's if the
+// context has ended.
 //
-// The request declares no client capability. A token for the capability "cp1" lives for a day but can
-// be revoked before that, and nobody who watches its expiry would notice.
+// The request declares no client capability. A token for the capability "cp1" lives for a day but
+// can be revoked before that, and nobody who watches its expiry would notice.
 func (c *Client) Token(ctx context.Context, app Registration, scope, tenantID string) (Token, error) {
 	request, cancel := newRequest(ctx)
 	defer cancel()
@@ -197,8 +197,8 @@ func (c *Client) refine(e *Error, app Registration, tenantID string) {
 	}
 }
 
-// seconds reads a JSON number, or a number in a string as the v1.0 endpoint sends it. Any other value
-// counts as absent.
+// seconds reads a JSON number, or a number in a string as the v1.0 endpoint sends it. Any other
+// value counts as absent.
 func seconds(v any, otherwise int64) int64 {
 	n := -1.0
 	switch v := v.(type) {
@@ -216,8 +216,8 @@ func seconds(v any, otherwise int64) int64 {
 }
 
 // ResolveTenant returns the GUID of a tenant that is named by its GUID or by a domain. It looks a
-// domain up in the tenant's OpenID configuration, which needs no authentication. Errors are those of
-// [Client.Token].
+// domain up in the tenant's OpenID configuration, which needs no authentication. Errors are those
+// of [Client.Token].
 func (c *Client) ResolveTenant(ctx context.Context, cloud Cloud, tenant string) (string, error) {
 	if guidPattern().MatchString(tenant) {
 		return strings.ToLower(tenant), nil
@@ -231,8 +231,8 @@ func (c *Client) ResolveTenant(ctx context.Context, cloud Cloud, tenant string) 
 	return id, err
 }
 
-// TenantCloud returns the cloud in which a tenant lives, by its OpenID configuration in the given one.
-// Errors are those of [Client.Token].
+// TenantCloud returns the cloud in which a tenant lives, by its OpenID configuration in the given
+// one. Errors are those of [Client.Token].
 func (c *Client) TenantCloud(ctx context.Context, cloud Cloud, tenant string) (Cloud, error) {
 	_, home, err := c.lookUp(ctx, cloud, tenant)
 	return home, err
@@ -282,8 +282,8 @@ func (c *Client) ConsentURL(app Registration, tenantID string) string {
 	return c.url(app.Cloud, tenantID, "/adminconsent?client_id="+url.QueryEscape(app.ClientID))
 }
 
-// Identify returns the federation with the issuer and the subject that its assertions carry. Errors are
-// those of the [AssertionSource].
+// Identify returns the federation with the issuer and the subject that its assertions carry. Errors
+// are those of the [AssertionSource].
 func (c *Client) Identify(ctx context.Context, f Federation) (Federation, error) {
 	assertion, err := c.assertions.Assertion(ctx, f.Audience)
 	if err != nil {

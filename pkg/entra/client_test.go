@@ -253,8 +253,9 @@ func TestResolveTenant(t *testing.T) {
 	}
 }
 
-// What an answer says beside a code that nobody knows is not lost. Of several codes, the one that says most
-// counts. A secret's ID in place of the secret is told at once. Of identifiers, only what is one is kept.
+// What an answer says beside a code that nobody knows is not lost. Of several codes, the one that
+// says most counts. A secret's ID in place of the secret is told at once. Of identifiers, only what
+// is one is kept.
 func TestAnswersWithOddCodes(t *testing.T) {
 	w := newWorld(t)
 	for name, tt := range map[string]struct{ body, code, title string }{

@@ -71,9 +71,9 @@ func ParseCloud(s string) (Cloud, error) {
 	return Cloud(s), nil
 }
 
-// ParseAuthority checks an authority host that replaces the clouds' own, as AZURE_AUTHORITY_HOST does
-// in the Azure SDKs, and returns it without a trailing slash. It must be https, since client secrets
-// travel over it. Plain http works on a loopback address, or anywhere if insecure is set.
+// ParseAuthority checks an authority host that replaces the clouds' own, as AZURE_AUTHORITY_HOST
+// does in the Azure SDKs, and returns it without a trailing slash. It must be https, since client
+// secrets travel over it. Plain http works on a loopback address, or anywhere if insecure is set.
 func ParseAuthority(raw string, insecure bool) (string, error) {
 	u, err := url.Parse(raw)
 	switch {

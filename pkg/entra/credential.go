@@ -11,8 +11,8 @@ import (
 	"unicode/utf8"
 )
 
-// Registration is the part of an Entra app registration that a token request needs. Many tenants may
-// use it.
+// Registration is the part of an Entra app registration that a token request needs. Many tenants
+// may use it.
 type Registration struct {
 	ClientID   string // GUID; see [CheckClientID]
 	Credential Credential
@@ -104,8 +104,8 @@ func CheckClientSecret(s Secret) error {
 	return checkForm(value, ok, fmt.Sprintf("must be 1 to %d characters, none of them a control character", maxSecretLength))
 }
 
-// Federation is a credential that is not stored. An [AssertionSource] issues an assertion when one is
-// needed, and a federated credential of the app registration accepts it.
+// Federation is a credential that is not stored. An [AssertionSource] issues an assertion when one
+// is needed, and a federated credential of the app registration accepts it.
 type Federation struct {
 	Audience string `json:"audience"`
 	// Issuer and Subject are what the assertions say about themselves. The federated credential in

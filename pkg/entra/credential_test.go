@@ -146,8 +146,8 @@ func (i issuer) Assertion(_ context.Context, audience string) (entra.Secret, err
 	return entra.NewSecret(signed), cmp.Or(i.err, err)
 }
 
-// The stand-in verifies assertions as Entra documents them. Who they are issued for is told where Entra
-// does not know it.
+// The stand-in verifies assertions as Entra documents them. Who they are issued for is told where
+// Entra does not know it.
 func TestAssertionsGetTokens(t *testing.T) {
 	const url, subject, audience = "https://issuer.example", "arn:aws:iam::123456789012:role/provision", entra.DefaultAudience
 	w := newWorld(t)

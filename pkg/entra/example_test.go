@@ -10,8 +10,8 @@ import (
 	"entra-connector/pkg/entra/entratest"
 )
 
-// Get a token for Microsoft Graph in a customer's tenant. The stand-in takes the place of Entra here;
-// without an Authority, the client asks Microsoft.
+// Get a token for Microsoft Graph in a customer's tenant. The stand-in takes the place of Entra
+// here; without an Authority, the client asks Microsoft.
 func Example() {
 	server := entratest.New(entratest.Options{})
 	server.Listen()

@@ -16,7 +16,8 @@ import (
 
 const maxRetryAfter = 24 * time.Hour
 
-// tokenError reduces the library's error, whose text quotes the response body, to what is safe to keep.
+// tokenError reduces the library's error, whose text quotes the response body, to what is safe to
+// keep.
 func (c *Client) tokenError(ctx, request context.Context, err error) error {
 	var answered *oauth2.RetrieveError
 	var failed *url.Error
@@ -94,8 +95,8 @@ func (c *Client) refusal(resp *http.Response, body []byte) error {
 	return e
 }
 
-// mostSpecific returns the most specific AADSTS code: one in the table that is not a general one, or
-// else the first.
+// mostSpecific returns the most specific AADSTS code: one in the table that is not a general one,
+// or else the first.
 func mostSpecific(numbers []json.Number) (code string) {
 	known := func(code string) int {
 		r, ok := byCode()[code]

@@ -118,8 +118,8 @@ func FuzzText(f *testing.F) {
 	})
 }
 
-// What passes as a certificate can be stored and read again, and what does not is not quoted. The file has
-// some text in it, and a byte of its certificate may have changed.
+// What passes as a certificate can be stored and read again, and what does not is not quoted. The
+// file has some text in it, and a byte of its certificate may have changed.
 func FuzzCertificate(f *testing.F) {
 	key, good := pemOf(rsaKey()), certificate(rsaKey(), start, start.AddDate(1, 0, 0))
 	f.Add("", "", uint(0), byte(0))

@@ -16,11 +16,12 @@ const (
 	maxResourceLength = 256 // Entra allows 255 for an application ID URI
 )
 
-// uriPattern has the characters of a URI (RFC 3986), without those that begin a query or a fragment.
+// uriPattern has the characters of a URI (RFC 3986), without those that begin a query or a
+// fragment.
 var uriPattern = pattern(`^[A-Za-z0-9._~:/@!$&'()*+,;=%\[\]-]+$`)
 
-// CheckScope accepts one resource followed by "/.default". The client credentials grant has no other
-// form. The resource is a GUID, or an absolute https or api URI without query or fragment.
+// CheckScope accepts one resource followed by "/.default". The client credentials grant has no
+// other form. The resource is a GUID, or an absolute https or api URI without query or fragment.
 func CheckScope(s string) error {
 	if err := CheckText(s); err != nil {
 		return err
@@ -122,6 +123,6 @@ func IsAzureDevOps(scope string) bool { return slices.Contains(devOpsResources, 
 
 var sharePoint = pattern(`^(https://[^/]+\.sharepoint(-mil)?\.(com|us|cn|de)|00000003-0000-0ff1-ce00-000000000000)$`)
 
-// IsSharePoint reports whether the scope is that of SharePoint's own API, which takes only apps with a
-// certificate. Source: SharePoint, "Granting access via Entra ID App-Only".
+// IsSharePoint reports whether the scope is that of SharePoint's own API, which takes only apps
+// with a certificate. Source: SharePoint, "Granting access via Entra ID App-Only".
 func IsSharePoint(scope string) bool { return sharePoint().MatchString(resourceOf(scope)) }

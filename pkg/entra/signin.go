@@ -8,8 +8,8 @@ import (
 )
 
 // SignInURL is where a person signs in to any tenant of the app's cloud. The answer goes to
-// redirectURI: a code, which [Client.RedeemCode] turns into an ID token, or an error. The verifier is
-// that of PKCE (RFC 7636).
+// redirectURI: a code, which [Client.RedeemCode] turns into an ID token, or an error. The verifier
+// is that of PKCE (RFC 7636).
 //
 // The person always chooses an account. Otherwise somebody who looks after several tenants would be
 // signed in to whichever one the browser remembers.
@@ -21,8 +21,8 @@ func (c *Client) SignInURL(app Registration, redirectURI, state, nonce, verifier
 		oauth2.SetAuthURLParam("response_mode", "query"))
 }
 
-// RedeemCode redeems the code of a sign-in and returns the ID token, which the caller has to verify.
-// Errors are those of [Client.Token].
+// RedeemCode redeems the code of a sign-in and returns the ID token, which the caller has to
+// verify. Errors are those of [Client.Token].
 func (c *Client) RedeemCode(ctx context.Context, app Registration, redirectURI, code, verifier string) (idToken Secret, err error) {
 	request, cancel := newRequest(ctx)
 	defer cancel()
@@ -49,8 +49,8 @@ func (c *Client) RedeemCode(ctx context.Context, app Registration, redirectURI, 
 	return NewSecret(token), nil
 }
 
-// signIn asks for the person's tenant, object ID and name, and for nothing else. Organizations leaves
-// out personal accounts.
+// signIn asks for the person's tenant, object ID and name, and for nothing else. Organizations
+// leaves out personal accounts.
 func (c *Client) signIn(app Registration, redirectURI string) oauth2.Config {
 	return oauth2.Config{
 		ClientID:     app.ClientID,
@@ -82,7 +82,8 @@ func (c *Client) KeysURL(cloud Cloud, tenantID string) string {
 }
 
 // IsMicrosoftGraph reports whether the scope is that of Microsoft Graph, whose roles only some
-// administrators may grant. Source: Microsoft Entra, "Grant tenant-wide admin consent to an application".
+// administrators may grant. Source: Microsoft Entra, "Grant tenant-wide admin consent to an
+// application".
 func IsMicrosoftGraph(scope string) bool {
 	resource := resourceOf(scope)
 	for _, known := range graph {

@@ -24,12 +24,12 @@ var (
 	errSpace    = errors.New("has white space around it; send the value exactly as Entra shows it")
 )
 
-// CheckText refuses a value that is empty, is not valid Unicode, has white space around it, or has an
-// invisible character in it. A value that does not work often has a pasted line break, and trimming it
-// would hide the mistake.
+// CheckText refuses a value that is empty, is not valid Unicode, has white space around it, or has
+// an invisible character in it. A value that does not work often has a pasted line break, and
+// trimming it would hide the mistake.
 //
-// The error's text follows the field's name, as in "scope is required", here and in the other checks.
-// It never quotes the value, which may be a secret in the wrong place.
+// The error's text follows the field's name, as in "scope is required", here and in the other
+// checks. It never quotes the value, which may be a secret in the wrong place.
 func CheckText(s string) error {
 	switch {
 	case s == "":

@@ -27,8 +27,8 @@ type Token struct {
 	RequestedAt  time.Time // when the request was sent
 }
 
-// ExpiresAt counts the token's life from when it was requested, so that an error is always early. The
-// v2.0 response carries no absolute time.
+// ExpiresAt counts the token's life from when it was requested, so that an error is always early.
+// The v2.0 response carries no absolute time.
 func (t Token) ExpiresAt() time.Time {
 	return t.RequestedAt.Add(t.Lifetime()).Truncate(time.Second)
 }
@@ -36,8 +36,8 @@ func (t Token) ExpiresAt() time.Time {
 // Lifetime is the time from the request to the expiry.
 func (t Token) Lifetime() time.Duration { return time.Duration(t.ExpiresIn) * time.Second }
 
-// HasNoRoles reports whether the token can be read and carries no role. A token is opaque by contract,
-// so one that cannot be read may carry any.
+// HasNoRoles reports whether the token can be read and carries no role. A token is opaque by
+// contract, so one that cannot be read may carry any.
 func (t Token) HasNoRoles() bool {
 	var claims struct {
 		jwt.RegisteredClaims
@@ -47,8 +47,8 @@ func (t Token) HasNoRoles() bool {
 	return err == nil && len(claims.Roles) == 0
 }
 
-// Values returns the six values. Each is a string, so that environment variables and the JSON keys of
-// containers can carry them. The access token is in the clear: only a store should see them.
+// Values returns the six values. Each is a string, so that environment variables and the JSON keys
+// of containers can carry them. The access token is in the clear: only a store should see them.
 func (t Token) Values() map[string]string {
 	return map[string]string{
 		KeyTokenType:    t.Type,

@@ -13,8 +13,8 @@ const (
 	readTimeout = 10 * time.Second
 )
 
-// kept is a value that is read when it is asked for and due. Many may ask at once: one of them reads.
-// Whoever comes meanwhile gets the value of before, or waits if that is of no use any more.
+// kept is a value that is read when it is asked for and due. Many may ask at once: one of them
+// reads. Whoever comes meanwhile gets the value of before, or waits if that is of no use any more.
 type kept[T any] struct {
 	now  func() time.Time
 	read func(context.Context) (T, error)
@@ -29,8 +29,8 @@ type kept[T any] struct {
 	reading chan struct{} // closed when the read under way ends; nil if there is none
 }
 
-// get returns the value and when it will be read again, or the last read's error if there is no value
-// of any use.
+// get returns the value and when it will be read again, or the last read's error if there is no
+// value of any use.
 func (k *kept[T]) get(ctx context.Context) (value T, again time.Time, err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()

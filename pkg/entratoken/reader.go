@@ -1,5 +1,5 @@
-// Package entratoken reads the token of one of the connector's connections from Secrets Manager, and
-// keeps it until the connector will have stored a newer one.
+// Package entratoken reads the token of one of the connector's connections from Secrets Manager,
+// and keeps it until the connector will have stored a newer one.
 //
 // A token comes with its true expiry, and never when it has expired. clients/README.md says when a
 // [Reader] reads. The Python and TypeScript clients behave the same.
@@ -35,8 +35,8 @@ var (
 	ErrExpired      = errors.New("the stored token has expired: the connector is behind")
 )
 
-// SecretsManager is what a Reader calls. Where it also has DescribeSecret, as the SDK's client does,
-// [Reader.Scope] works without Options.Scope.
+// SecretsManager is what a Reader calls. Where it also has DescribeSecret, as the SDK's client
+// does, [Reader.Scope] works without Options.Scope.
 type SecretsManager interface {
 	GetSecretValue(context.Context, *secretsmanager.GetSecretValueInput, ...func(*secretsmanager.Options)) (*secretsmanager.GetSecretValueOutput, error)
 }
@@ -73,8 +73,8 @@ var (
 	arnPattern  = regexp.MustCompile(`^arn:[^:]+:secretsmanager:([^:]+):[0-9]{12}:secret:.+/connections/(` + part + `/` + part + `)-[A-Za-z0-9]{6}$`)
 )
 
-// New returns a Reader of a connection: "app/connection", or the full name or the ARN of its secret.
-// It does not read yet.
+// New returns a Reader of a connection: "app/connection", or the full name or the ARN of its
+// secret. It does not read yet.
 func New(ctx context.Context, connection string, o Options) (*Reader, error) {
 	r := &Reader{secret: connection, window: cmp.Or(o.Window, 30*time.Minute), client: o.Client}
 	var region string
@@ -147,9 +147,9 @@ func (r *Reader) Scope(ctx context.Context) (string, error) {
 	return scope, err
 }
 
-// TokenSource returns what [oauth2.NewClient] takes. It looks for a newer token as the Reader does, not
-// only when the old one is about to expire. Valid is false of a token in the last part of its life, in
-// which the source is to be asked again; Expiry is true. ctx is for all reads.
+// TokenSource returns what [oauth2.NewClient] takes. It looks for a newer token as the Reader does,
+// not only when the old one is about to expire. Valid is false of a token in the last part of its
+// life, in which the source is to be asked again; Expiry is true. ctx is for all reads.
 func (r *Reader) TokenSource(ctx context.Context) oauth2.TokenSource {
 	// A source of any other type would be wrapped by NewClient, and asked 10 seconds before expiry.
 	return oauth2.ReuseTokenSourceWithExpiry(nil, source{ctx, r}, max(r.window-sweep, 0))

@@ -47,8 +47,8 @@ func newReader(tb testing.TB, o entratoken.Options) *entratoken.Reader {
 	return r
 }
 
-// A program that asks every ten seconds of a whole day always gets a live token, if there is one, and
-// costs few reads.
+// A program that asks every ten seconds of a whole day always gets a live token, if there is one,
+// and costs few reads.
 func TestDay(t *testing.T) {
 	raw, err := os.ReadFile("../../clients/days.json")
 	if err != nil {
@@ -147,8 +147,8 @@ func TestHangingRead(t *testing.T) {
 	})
 }
 
-// The SDK's own client, the user's own HTTP client: what oauth2.NewClient makes presents each new token
-// as soon as the reader has it, and long before the old one expires.
+// The SDK's own client, the user's own HTTP client: what oauth2.NewClient makes presents each new
+// token as soon as the reader has it, and long before the old one expires.
 func TestHTTPClient(t *testing.T) {
 	allowed, start, passed := true, time.Now(), time.Duration(0)
 	secrets := secretstoretest.Start(t, secretstoretest.Options{Authorize: func(string, string, string) bool { return allowed }})

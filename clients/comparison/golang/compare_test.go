@@ -1,5 +1,5 @@
-// Package golang lives through the days of ../../days.json with each Go client, and prints a line of
-// JSON for each.
+// Package golang lives through the days of ../../days.json with each Go client, and prints a line
+// of JSON for each.
 package golang
 
 import (

@@ -1,5 +1,5 @@
-// Command services calls each service by its own client, again and again, until the time is up. Each
-// client is made once.
+// Command services calls each service by its own client, again and again, until the time is up.
+// Each client is made once.
 package main
 
 import (
@@ -103,15 +103,16 @@ func businessCentral(ctx context.Context, address string, r *entratoken.Reader) 
 	}, nil
 }
 
-// graph uses what authenticates and sends in msgraph-sdk-go. The rest of that SDK is generated from the
-// API's description, and takes more than ten minutes to compile.
+// graph uses what authenticates and sends in msgraph-sdk-go. The rest of that SDK is generated from
+// the API's description, and takes more than ten minutes to compile.
 func graph(paths ...string) client {
 	return func(ctx context.Context, address string, r *entratoken.Reader) (func() error, error) {
 		u, err := url.Parse(address)
 		if err != nil {
 			return nil, err
 		}
-		// With the whole SDK and the public cloud, msgraphsdk.NewGraphServiceClientWithCredentials is enough.
+		// With the whole SDK and the public cloud, msgraphsdk.NewGraphServiceClientWithCredentials
+		// is enough.
 		auth, err := azureauth.NewAzureIdentityAuthenticationProviderWithScopesAndValidHosts(azuretoken.New(r),
 			[]string{"https://graph.microsoft.com/.default"}, []string{u.Hostname()})
 		if err != nil {

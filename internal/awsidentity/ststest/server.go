@@ -107,8 +107,8 @@ func (s *Server) Count() int {
 
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	status, body := s.answer(r)
-	// An answer within microseconds, which AWS never gives, can make the SDK repeat the request: see
-	// minLatency in secretstoretest.
+	// An answer within microseconds, which AWS never gives, can make the SDK repeat the request:
+	// see minLatency in secretstoretest.
 	time.Sleep(2 * time.Millisecond)
 	w.Header().Set("Content-Type", "text/xml")
 	w.WriteHeader(status)

@@ -75,8 +75,8 @@ func (c *call) checkCertificate(a *assertion) int {
 		key, ok := cert.PublicKey.(*rsa.PublicKey)
 		return ok && a.thumbprint() == string(sum[:]) && !now.After(cert.NotAfter) && a.signedBy(key, "PS256")
 	}
-	// The URL may name the tenant by its domain while the client uses the GUID, which it has from the
-	// OpenID configuration.
+	// The URL may name the tenant by its domain while the client uses the GUID, which it has from
+	// the OpenID configuration.
 	url := func(tenant string) string { return c.base + "/" + tenant + "/oauth2/v2.0/token" }
 	switch {
 	case a.claims.Iss != a.claims.Sub:
@@ -98,8 +98,8 @@ func (c *call) checkCertificate(a *assertion) int {
 	return 0
 }
 
-// checkFederated checks an assertion of an external issuer. Issuer, subject and audience must all match
-// one federated credential exactly. The client may use such a token again until it expires.
+// checkFederated checks an assertion of an external issuer. Issuer, subject and audience must all
+// match one federated credential exactly. The client may use such a token again until it expires.
 func (c *call) checkFederated(a *assertion) int {
 	if len(c.app.Federated) == 0 {
 		return 70021

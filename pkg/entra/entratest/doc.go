@@ -1,7 +1,6 @@
 // Package entratest is a stand-in for Microsoft Entra ID: the v2.0 token endpoint for the client
-// credentials flow, the OpenID configuration, and in a browser sign-in and admin consent, as strict as
-// their documentation. The tests,
-// make demo and make local run against it.
+// credentials flow, the OpenID configuration, and in a browser sign-in and admin consent, as strict
+// as their documentation. The tests, make demo and make local run against it.
 //
 //	s := entratest.Start(t, entratest.Options{})
 //	s.AddTenant(entratest.Tenant{ID: tenant, Domains: []string{"contoso.com"}})
@@ -9,9 +8,10 @@
 //	s.Consent(tenant, client, "User.Read.All")
 //	// Point the client at s.URL(), then look at s.Requests().
 //
-// It imports nothing of the package that it is there to test, so that the two cannot be wrong in the
-// same way. It signs its tokens, so that a resource can verify them. A [Fault] makes it fail. It keeps
-// every request and token until [Server.ResetRequests]. It does not defend itself against its clients.
+// It imports nothing of the package that it is there to test, so that the two cannot be wrong in
+// the same way. It signs its tokens, so that a resource can verify them. A [Fault] makes it fail.
+// It keeps every request and token until [Server.ResetRequests]. It does not defend itself against
+// its clients.
 //
 // # What it rests on
 //

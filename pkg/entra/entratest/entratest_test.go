@@ -150,8 +150,8 @@ func wantCode(t *testing.T, s *entratest.Server, r reply, code int) {
 	}
 }
 
-// published finds the key that verifies tokens by way of a tenant's OpenID configuration, as a resource
-// does.
+// published finds the key that verifies tokens by way of a tenant's OpenID configuration, as a
+// resource does.
 func published(t *testing.T, s *entratest.Server) jwt.Keyfunc {
 	t.Helper()
 	var config struct {

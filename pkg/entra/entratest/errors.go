@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// refuse answers with an AADSTS code, in the error body of reference-error-codes.md: status 401 for an
-// invalid_client, 400 for everything else.
+// refuse answers with an AADSTS code, in the error body of reference-error-codes.md: status 401 for
+// an invalid_client, 400 for everything else.
 func (c *call) refuse(code int) answer {
 	p, ok := problems[code]
 	if !ok {
@@ -38,12 +38,12 @@ func (c *call) refuse(code int) answer {
 	return a
 }
 
-// problem is what an AADSTS code says. In text, {app}, {tenant} and {scope} are the request's; {detail}
-// is what the check that failed adds.
+// problem is what an AADSTS code says. In text, {app}, {tenant} and {scope} are the request's;
+// {detail} is what the check that failed adds.
 type problem struct{ error, text string }
 
-// problems are the codes that the checks of this server need, and those that tests ask for. The texts
-// follow Microsoft's. Where no record shows a code's error string, it is the likeliest.
+// problems are the codes that the checks of this server need, and those that tests ask for. The
+// texts follow Microsoft's. Where no record shows a code's error string, it is the likeliest.
 var problems = map[int]problem{
 	// The request's form.
 	70003:   {"unsupported_grant_type", "The app requested an unsupported grant type '{detail}'."},

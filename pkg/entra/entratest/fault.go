@@ -20,8 +20,8 @@ type Fault struct {
 	Delay    time.Duration // real time before the answer
 	Response Response      // the zero value is the ordinary answer
 
-	// BeforeAnswer is called when the answer is decided and on record, just before it is sent. It may
-	// ask this server for something else: so a test lets another caller act in between.
+	// BeforeAnswer is called when the answer is decided and on record, just before it is sent. It
+	// may ask this server for something else: so a test lets another caller act in between.
 	BeforeAnswer func()
 }
 
@@ -102,8 +102,8 @@ func Redirect(url string) Response {
 	return fixed(page(http.StatusTemporaryRedirect, "", "Location", url))
 }
 
-// EchoForm is a web page that quotes the form, including the credential, both encoded and decoded. A
-// proxy's error page may do that.
+// EchoForm is a web page that quotes the form, including the credential, both encoded and decoded.
+// A proxy's error page may do that.
 func EchoForm(status int) Response {
 	return Response{func(c *call) answer {
 		quote := c.form.Encode()

@@ -11,7 +11,8 @@ import (
 	"entra-connector/pkg/entra/entratest"
 )
 
-// The product's tests would not notice if most of these answers were ordinary ones, or other refusals.
+// The product's tests would not notice if most of these answers were ordinary ones, or other
+// refusals.
 func TestResponses(t *testing.T) {
 	for name, tt := range map[string]struct {
 		response entratest.Response

@@ -2,8 +2,9 @@ package entratest
 
 import "net/http"
 
-// openid answers with the tenant's OpenID configuration, which needs no credential and turns a domain
-// into a GUID. A tenant of another cloud gets that cloud's addresses, as the real Entra gives them.
+// openid answers with the tenant's OpenID configuration, which needs no credential and turns a
+// domain into a GUID. A tenant of another cloud gets that cloud's addresses, as the real Entra
+// gives them.
 func (c *call) openid() answer {
 	c.s.mu.Lock()
 	code := c.findTenant()

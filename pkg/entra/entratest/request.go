@@ -74,8 +74,8 @@ type call struct {
 	changes  []any // see [With]
 }
 
-// answer is decided and recorded before any of it is sent, so that a client that has its answer finds
-// it in [Server.Requests].
+// answer is decided and recorded before any of it is sent, so that a client that has its answer
+// finds it in [Server.Requests].
 type answer struct {
 	status int
 	header http.Header

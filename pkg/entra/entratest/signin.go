@@ -46,8 +46,8 @@ func (s *Server) AddUser(u User) {
 	s.people.users = append(slices.DeleteFunc(s.people.users, func(old User) bool { return old.Account == u.Account }), u)
 }
 
-// ForgeIDTokens lets a test change what is about to be signed as an ID token. The key that it returns
-// signs the token, or the server's own if that is nil. A nil forge ends it.
+// ForgeIDTokens lets a test change what is about to be signed as an ID token. The key that it
+// returns signs the token, or the server's own if that is nil. A nil forge ends it.
 func (s *Server) ForgeIDTokens(forge func(header, claims map[string]any) *rsa.PrivateKey) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -134,7 +134,8 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request) {
 		user: user, clientID: app.ClientID, redirectURI: q.Get("redirect_uri"), nonce: q.Get("nonce"),
 		tenant: r.PathValue("tenant"), challenge: q.Get("code_challenge"), issued: s.options.Now(),
 	}
-	// Signing in creates the service principal, without a role. Source: howto-convert-app-to-be-multi-tenant.md.
+	// Signing in creates the service principal, without a role. Source:
+	// howto-convert-app-to-be-multi-tenant.md.
 	if key := principal(user.TenantID, app.ClientID); s.consents[key] == nil {
 		s.consents[key] = []string{}
 	}
@@ -216,8 +217,8 @@ func (s *Server) adminConsent(w http.ResponseWriter, r *http.Request) {
 	s.redirect(w, r, url.Values{"admin_consent": {"True"}, "tenant": {tenant.ID}, "scope": {r.URL.Query().Get("scope")}})
 }
 
-// mayConsent: Application and Cloud Application Administrators may approve anything but the roles of
-// Microsoft Graph. Source: grant-admin-consent.md.
+// mayConsent: Application and Cloud Application Administrators may approve anything but the roles
+// of Microsoft Graph. Source: grant-admin-consent.md.
 func mayConsent(u User, resource string) bool {
 	has := func(role string) bool { return slices.Contains(u.Roles, role) }
 	return has(GlobalAdministrator) || has(PrivilegedRoleAdministrator) ||
@@ -345,8 +346,8 @@ func (c *call) redeem() answer {
 	})
 }
 
-// idToken has the claims of id-token-claims-reference.md. wids is there only if the manifest asks for
-// it; acct only with the optional claim, which this project recommends.
+// idToken has the claims of id-token-claims-reference.md. wids is there only if the manifest asks
+// for it; acct only with the optional claim, which this project recommends.
 func (c *call) idToken(given signIn) string {
 	at := c.s.options.Now().Unix()
 	user := given.user

@@ -103,7 +103,8 @@ func (c *call) findTenant() int {
 }
 
 // readScope takes the resource from the scope, which must be exactly one "{resource}/.default"
-// (scopes-oidc.md). The scopes of sign-in, which Microsoft's libraries always add, mean nothing here.
+// (scopes-oidc.md). The scopes of sign-in, which Microsoft's libraries always add, mean nothing
+// here.
 func (c *call) readScope() int {
 	signIn := []string{"openid", "profile", "email", "offline_access"}
 	scopes := slices.DeleteFunc(strings.Split(c.form.Get("scope"), " "), func(s string) bool { return slices.Contains(signIn, s) })

@@ -53,8 +53,8 @@ func (c *Credential) refuse(format string, args ...any) error {
 	return fmt.Errorf("entra-connector: connection %s: %w: %s", c.reader.Connection(), ErrRefused, fmt.Sprintf(format, args...))
 }
 
-// normal makes scopes that Entra takes for the same equal: with a slash at the end of the resource and
-// without, in upper and in lower case.
+// normal makes scopes that Entra takes for the same equal: with a slash at the end of the resource
+// and without, in upper and in lower case.
 func normal(scope string) string {
 	return strings.Replace(strings.ToLower(scope), "//.default", "/.default", 1)
 }

@@ -31,8 +31,8 @@ func TestCases(t *testing.T) {
 	})
 }
 
-// The SDK's pipeline keeps a token itself. It presents a newer one when RefreshOn has passed, and does
-// not repeat a call that no stored token can satisfy.
+// The SDK's pipeline keeps a token itself. It presents a newer one when RefreshOn has passed, and
+// does not repeat a call that no stored token can satisfy.
 func TestPipeline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		token, ends := "one", time.Now().Add(time.Hour)

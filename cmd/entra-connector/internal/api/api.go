@@ -37,9 +37,9 @@ type Client struct {
 }
 
 // New returns a client for the API at a URL, which may have a base path. What goes over https is
-// signed with the credentials that the AWS SDK finds. Plain http is for loopback addresses, and never
-// signed: there is nobody to check the signature, and credentials have no business there. At most
-// parallel connections to the API stay open between calls.
+// signed with the credentials that the AWS SDK finds. Plain http is for loopback addresses, and
+// never signed: there is nobody to check the signature, and credentials have no business there. At
+// most parallel connections to the API stay open between calls.
 func New(rawURL, userAgent string, parallel int) (*Client, error) {
 	base, err := url.Parse(strings.TrimRight(rawURL, "/"))
 	if err != nil || base.Host == "" || base.User != nil || base.RawQuery != "" || base.Fragment != "" {
@@ -67,8 +67,8 @@ func Loopback(u *url.URL) bool {
 	return u.Scheme == "http" && (u.Hostname() == "localhost" || ip != nil && ip.IsLoopback())
 }
 
-// AWS is the configuration that the SDK finds, with credentials. Its error does not quote the SDK, which
-// may quote what a program for credentials printed.
+// AWS is the configuration that the SDK finds, with credentials. Its error does not quote the SDK,
+// which may quote what a program for credentials printed.
 func AWS(ctx context.Context, options ...func(*config.LoadOptions) error) (aws.Config, error) {
 	cfg, err := config.LoadDefaultConfig(ctx, options...)
 	if profile := (config.SharedConfigProfileNotExistError{}); errors.As(err, &profile) {
@@ -89,9 +89,9 @@ var errNoCredentials = errors.New("there are no AWS credentials, or they have ex
 // ErrNoRegion says what to do about a Region that the SDK does not find.
 var ErrNoRegion = errors.New("the AWS Region is not known: set AWS_REGION")
 
-// Call sends a body as JSON, unless it is nil, and decodes the answer into what answer points to, unless
-// that is nil. It returns the status. The error is an [*Error] where the API refused or did not answer.
-// Another error, such as of credentials, is one of every call.
+// Call sends a body as JSON, unless it is nil, and decodes the answer into what answer points to,
+// unless that is nil. It returns the status. The error is an [*Error] where the API refused or did
+// not answer. Another error, such as of credentials, is one of every call.
 func (c *Client) Call(ctx context.Context, method, path string, query url.Values, body, answer any) (int, error) {
 	var sent []byte
 	if body != nil {
@@ -157,8 +157,8 @@ func (c *Client) sign(ctx context.Context, req *http.Request, body []byte) error
 	return v4.NewSigner().SignHTTP(ctx, credentials, req, hex.EncodeToString(hash[:]), "execute-api", region, time.Now())
 }
 
-// Connections lists the connections of an app, or of all apps where it is empty. It tells progress how
-// many there are so far.
+// Connections lists the connections of an app, or of all apps where it is empty. It tells progress
+// how many there are so far.
 func (c *Client) Connections(ctx context.Context, app string, progress func(int)) ([]Connection, error) {
 	all, query := []Connection{}, url.Values{}
 	if app != "" {
@@ -190,8 +190,8 @@ func (c *Client) Apps(ctx context.Context) ([]App, error) {
 	return append([]App{}, answer.Apps...), err
 }
 
-// Error is an answer that is no success, of the API or of API Gateway in front of it, or none at all. As
-// JSON it is a problem document (RFC 9457), which names the request as well.
+// Error is an answer that is no success, of the API or of API Gateway in front of it, or none at
+// all. As JSON it is a problem document (RFC 9457), which names the request as well.
 type Error struct {
 	Type   string `json:"type,omitempty"` // of the API's own answers
 	Title  string `json:"title"`

@@ -63,8 +63,8 @@ func (p *Pane) Say(text string) {
 	}
 }
 
-// Pairs writes names and, in a second column that is wrapped, the value that follows each. A name whose
-// value is empty is left out.
+// Pairs writes names and, in a second column that is wrapped, the value that follows each. A name
+// whose value is empty is left out.
 func (p *Pane) Pairs(pairs ...string) {
 	column := 0
 	for pair := range slices.Chunk(pairs, 2) {
@@ -90,8 +90,9 @@ func (p *Pane) Pairs(pairs ...string) {
 
 const gap = 2 // spaces between columns
 
-// Table writes rows below their heads, and leaves out the last column where there is no room for it. A
-// cell that is wider than its column is not broken: the rest of its row follows on the next line.
+// Table writes rows below their heads, and leaves out the last column where there is no room for
+// it. A cell that is wider than its column is not broken: the rest of its row follows on the next
+// line.
 func (p *Pane) Table(heads []string, rows [][]string, colour func(cell string) string) {
 	widths, total := make([]int, len(heads)), -gap
 	for i, head := range heads {
@@ -136,8 +137,8 @@ func (p *Pane) Progress(text string) {
 	}
 }
 
-// Repaint puts what draw writes where it wrote before on standard output, as far as there is room. Where
-// nothing can be painted over, each drawing follows the last.
+// Repaint puts what draw writes where it wrote before on standard output, as far as there is room.
+// Where nothing can be painted over, each drawing follows the last.
 func Repaint(draw func(*Pane)) {
 	now := New(os.Stdout) // the window may have changed
 	if !now.live {
@@ -192,8 +193,8 @@ func clean(s string) string {
 	}, s)
 }
 
-// wrap breaks text between words, if columns is above zero. A word that is too long stays whole; no text
-// is no line.
+// wrap breaks text between words, if columns is above zero. A word that is too long stays whole; no
+// text is no line.
 func wrap(text string, columns int) []string {
 	var lines []string
 	for word := range strings.FieldsSeq(text) {

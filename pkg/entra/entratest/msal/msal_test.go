@@ -1,6 +1,6 @@
-// Package msal holds entratest to what Microsoft's own library expects of Entra: MSAL for Go gets its
-// tokens there, and is refused where Entra would refuse it. If only our own client were tested against
-// our own stand-in, both could share a mistake of ours.
+// Package msal holds entratest to what Microsoft's own library expects of Entra: MSAL for Go gets
+// its tokens there, and is refused where Entra would refuse it. If only our own client were tested
+// against our own stand-in, both could share a mistake of ours.
 //
 // It is a module of its own, so that MSAL and what it needs never appear in the product's go.mod.
 // go test ./... in the root therefore does not come here; run it in this directory.
@@ -105,7 +105,8 @@ func TestTokens(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s.ResetRequests()
-			// Instance discovery would ask login.microsoftonline.com whether it knows this authority.
+			// Instance discovery would ask login.microsoftonline.com whether it knows this
+			// authority.
 			app := must(confidential.New(ts.URL+"/"+tt.tenant, client, tt.cred, confidential.WithHTTPClient(ts.Client()), confidential.WithInstanceDiscovery(false)))
 			got, err := app.AcquireTokenByCredential(t.Context(), []string{tt.scope})
 			requests := s.Requests()
