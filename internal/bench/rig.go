@@ -130,8 +130,8 @@ func (r *rig) seed(n int, left time.Duration) error {
 		return fmt.Errorf("reading the connection that was provisioned: %w", err)
 	}
 	expires := time.Now().Add(left).Truncate(time.Second).UTC()
-	values["PAN_SEC_MICROSOFT_ENTRA_EXPIRES_AT"], state["expires_at"] = strconv.FormatInt(expires.Unix(), 10), expires
 	lifetime, _ := state["lifetime"].(float64)
+	values["PAN_SEC_MICROSOFT_ENTRA_EXPIRES_AT"], state["expires_at"] = strconv.FormatInt(expires.Unix(), 10), expires
 	state["refreshed_at"] = expires.Add(-time.Duration(lifetime) * time.Second)
 	for i := range n {
 		id, name := r.tenant(i), fmt.Sprintf("customer-%06d", i)

@@ -67,10 +67,42 @@ func (p *pace) GetAttemptToken(ctx context.Context) (func(error) error, error) {
 	if !connector.SpendCall(ctx) {
 		return nil, errSpent
 	}
-	if err := p.limiter.Wait(ctx); err != nil {
+	if !p.wait(ctx) {
 		return nil, errNoTurn
 	}
 	return p.learn, nil
+}
+
+// tick is how often turns come round for those who have to wait for longer than that. Those of one tick go
+// on together. With a moment of its own for each, the process would be woken for each, which takes more
+// processor time than the work itself.
+const tick = 100 * time.Millisecond
+
+// wait waits for a turn. It gives up at once if the turn comes after the deadline.
+func (p *pace) wait(ctx context.Context) bool {
+	turn := p.limiter.Reserve()
+	pause := turn.Delay()
+	if pause > tick {
+		at := time.Now().Add(pause)
+		pause = time.Until(at.Truncate(tick).Add(tick))
+	}
+	deadline, ok := ctx.Deadline()
+	if ctx.Err() != nil || ok && time.Until(deadline) < pause {
+		turn.Cancel()
+		return false
+	}
+	if pause <= 0 {
+		return true
+	}
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		turn.Cancel()
+		return false
+	}
 }
 
 // IsErrorRetryable also retries an answer that broke off, which the SDK does not do

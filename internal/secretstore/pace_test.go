@@ -10,7 +10,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -192,6 +194,36 @@ func TestWritesKeepToTheCeiling(t *testing.T) {
 			}
 			if took := time.Since(begin); took.Round(100*time.Millisecond).String() != want {
 				t.Errorf("101 calls take %v, want %v", took, want)
+			}
+		}
+	})
+}
+
+// Of many writes that wait, several go on at the same moment, and still no second has more than AWS allows.
+func TestTurnsComeTogether(t *testing.T) {
+	const many, ceiling = 225, 45
+	bubble(t, setup{Config: secretstore.Config{WritesPerSecond: ceiling}}, func(t *testing.T, w *world) {
+		c := w.create()
+		var mu sync.Mutex
+		var at []time.Duration
+		begin := time.Now()
+		w.server.Before(func(string, string) {
+			mu.Lock()
+			defer mu.Unlock()
+			at = append(at, time.Since(begin))
+		})
+		var writers sync.WaitGroup
+		for range many {
+			writers.Go(func() { w.must(w.SaveFailure(t.Context(), c)) })
+		}
+		writers.Wait()
+		slices.Sort(at)
+		if moments := len(slices.Compact(slices.Clone(at))); len(at) != many || moments > many/4 || at[many-1] > 5100*time.Millisecond {
+			t.Errorf("%d writes at %d moments in %v", len(at), moments, at[len(at)-1])
+		}
+		for i := range at[50:] {
+			if at[i+50]-at[i] < time.Second {
+				t.Fatalf("51 writes from %v to %v", at[i], at[i+50])
 			}
 		}
 	})
