@@ -7,6 +7,7 @@ ACTIONLINT  := github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 
 TESTFLAGS ?=
 FUZZTIME  ?= 10s
+SHARE     ?= 1
 SEED      ?= 1
 STEPS     ?= 3000
 
@@ -71,8 +72,8 @@ test: needs-go ## run the tests, with the race detector if there is a C compiler
 		(set -x; cd $$module && go test $$race -shuffle=on $(TESTFLAGS) ./...) || exit; \
 	done
 
-invariants: needs-go ## try callers in every order, and interrupt every call: 15 minutes; SEED=1, STEPS=3000
-	go test ./internal/invariants -v -timeout 4h -share=1 -seed=$(SEED) -steps=$(STEPS)
+invariants: needs-go ## try callers in every order, and interrupt every call: 15 minutes; SHARE=1, SEED=1, STEPS=3000
+	go test ./internal/invariants -v -timeout 4h -share=$(SHARE) -seed=$(SEED) -steps=$(STEPS)
 
 # Errors of test support need not be checked.
 UNCHECKED := /(cmd/local|internal/bench|internal/.*test|pkg/entra/entratest)$$

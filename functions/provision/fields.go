@@ -154,7 +154,7 @@ func (o object) read(body []byte) (bad connector.InvalidError, err error) {
 		case !known:
 			reject(shorten(name), errors.New("is not a field of this request"))
 		case seen[name]:
-			read(nil)
+			_ = read(nil) // as if it had not been sent
 			reject(name, errors.New("appears more than once"))
 		default:
 			if err = read(raw); !errors.As(err, &members) {
