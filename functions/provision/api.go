@@ -129,7 +129,7 @@ func writeJSON(w http.ResponseWriter, mediaType string, status int, body any) {
 	w.WriteHeader(status)
 	e := json.NewEncoder(w)
 	e.SetEscapeHTML(false)
-	_ = e.Encode(body) // the caller has gone
+	_ = e.Encode(body) // strings and numbers, to a caller who may have gone
 }
 
 // onConnection is the endpoint of a route that names a connection.

@@ -139,7 +139,7 @@ func (a *Apps) unused(ctx context.Context, use AppUse) error {
 	}
 }
 
-// unnamed fails if connections may appear that were not announced by name.
+// unnamed fails if connections may still be on their way without a note of their name.
 func unnamed(use AppUse) error {
 	if use.Busy > 0 {
 		return AtWork("ListSecrets", use.Name, use.Busy)

@@ -42,7 +42,7 @@ type secret struct {
 	description string
 	version     string // ID of the current one; empty if there is none
 	tags        map[string]string
-	own         map[string]string // those that say that it is the app's or the connection's of its name
+	own         map[string]string // the tags that the owner of this name must carry
 	replicas    []string          // Regions
 	primary     string            // Region of the original, if this secret is a replica
 	owner       string            // the AWS service that manages it, if one does
@@ -141,7 +141,7 @@ func (s secret) identity() (tenantID, scope string, ok bool) {
 	return tenantID, scope, err == nil && scope != "" && !strings.Contains(tenantID, ".") // which only a domain has
 }
 
-// changesHands reports whether a connection's secret holds the token of another than its tags say:
+// changesHands reports whether a connection's secret holds a token for another owner than its tags name:
 // a claim has written the value, and not yet the tags.
 func (s secret) changesHands() bool {
 	var d connection
